@@ -1,0 +1,75 @@
+"""What the engine itself brings, registered through the hooks that plugins use. This module imports no torch."""
+
+from __future__ import annotations
+
+from ganengine.data.sources import SOURCES
+from ganengine.hookspecs import hookimpl
+from ganengine.variant import Component, DataSource
+
+GANENGINE_API = 1
+
+
+@hookimpl
+def ganengine_data_sources() -> list[DataSource]:
+    """Return the folder layouts that are recognised."""
+    return SOURCES
+
+
+@hookimpl
+def ganengine_losses() -> list[Component]:
+    """fn(**options) -> an object with d_real, d_fake, d, g and readout; see ganengine.losses.adversarial."""
+    where = "ganengine.losses.adversarial"
+    return [
+        Component("nonsaturating", "binary cross-entropy, G minimises -log D(G(z))", f"{where}:NONSATURATING"),
+        Component("saturating", "binary cross-entropy, G minimises log(1 - D(G(z)))", f"{where}:SATURATING"),
+        Component("ls", "least squares with targets a, b, c", f"{where}:LS"),
+        Component("hinge", "hinge for D, linear for G", f"{where}:HINGE"),
+        Component("wasserstein", "critic scores, to be limited by clipping or a penalty", f"{where}:WASSERSTEIN"),
+    ]
+
+
+@hookimpl
+def ganengine_penalties() -> list[Component]:
+    """Functions that return one value per sample, without their weight; see ganengine.losses.penalties."""
+    where = "ganengine.losses.penalties"
+    return [
+        Component("gp", "gradient penalty of WGAN-GP, between real and fake", f"{where}:gradient_penalty"),
+        Component("r1", "squared gradient at real samples; weight gamma / 2", f"{where}:r1_penalty"),
+        Component("r2", "squared gradient at fake samples; weight gamma / 2", f"{where}:r2_penalty"),
+        Component("drift", "squared logits of real samples", f"{where}:drift_penalty"),
+    ]
+
+
+@hookimpl
+def ganengine_initialisers() -> list[Component]:
+    """fn(module, generator, gain=...); see ganengine.nn.init."""
+    where = "ganengine.nn.init"
+    return [
+        Component("normal", "N(0, 0.02), norm gains N(1, 0.02): DCGAN, pix2pix", f"{where}:normal"),
+        Component("glorot", "uniform, scaled by fan in and fan out", f"{where}:glorot"),
+        Component("he", "normal, scaled by fan in", f"{where}:he"),
+        Component("orthogonal", "random orthogonal matrices", f"{where}:orthogonal"),
+    ]
+
+
+@hookimpl
+def ganengine_metrics() -> list[Component]:
+    """fn(output, target) -> [N], pictures on [0, 1]; see ganengine.metrics.pictures."""
+    where = "ganengine.metrics.pictures"
+    return [
+        Component("l1", "mean absolute difference on [0, 1]; lower is better", f"{where}:l1"),
+        Component("psnr", "peak signal-to-noise ratio in dB; higher is better", f"{where}:psnr"),
+        Component("ssim", "structural similarity; higher is better", f"{where}:ssim"),
+        Component("edge_ratio", "edge strength over that of the truth; blur is below 1", f"{where}:edge_ratio"),
+    ]
+
+
+@hookimpl
+def ganengine_optimizers() -> list[Component]:
+    """Return torch optimizer classes: cls(parameters, lr=..., **options)."""
+    return [
+        Component("adam", "Adam", "torch.optim:Adam"),
+        Component("adamw", "Adam with decoupled weight decay", "torch.optim:AdamW"),
+        Component("sgd", "gradient descent, with momentum if asked for", "torch.optim:SGD"),
+        Component("rmsprop", "RMSProp", "torch.optim:RMSprop"),
+    ]

@@ -1,0 +1,168 @@
+"""Checkpoints: written whole or not at all, verified on reading, and unable to run code.
+
+A checkpoint is a folder `step-000000120` of three files: `networks.safetensors`, `state.pt` (tensors and plain values,
+read with weights_only) and `meta.json` (versions, step, images, sha256 of the other two).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ganengine.errors import CheckpointError
+
+FORMAT = 1
+"""Version of this layout; a newer one is refused."""
+
+_NAME = re.compile(r"step-(\d{9,})")
+_FILES = ("networks.safetensors", "state.pt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has been read and verified."""
+
+    path: Path
+    meta: dict[str, Any]
+    networks: dict[str, Tensor]
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps done when it was written."""
+        return int(self.meta["step"])
+
+
+def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any], meta: Mapping[str, Any]) -> Path:
+    """Write a checkpoint under a temporary name, sync it, rename it.
+
+    Args:
+        folder: the run's `checkpoints` folder.
+        networks: tensors by name; saved contiguous and without aliases.
+        state: what else is needed to go on: tensors, numbers, strings, lists and dicts of them.
+        meta: JSON values; must hold "step".
+
+    Returns:
+        The checkpoint's folder.
+    """
+    final = folder / f"step-{meta['step']:09d}"
+    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        safetensors.torch.save_file(_separate(networks), temporary / _FILES[0], metadata={"format": "pt"})
+        torch.save(state, temporary / _FILES[1])
+        digests = {name: _sha256(temporary / name) for name in _FILES}
+        record = {"format": FORMAT, **meta, "sha256": digests}
+        (temporary / "meta.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return final
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, newest first, unverified."""
+    if not folder.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what a killed writer left."""
+    for path in listed(folder)[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".step-*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read(path: Path) -> Checkpoint:
+    """Read and verify one checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, of a newer format, or holds more than tensors and plain values.
+    """
+    try:
+        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        stated = meta["sha256"]
+        if meta["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path}: written by a newer ganengine (format {meta['format']}, this one reads {FORMAT}). Upgrade it."
+            )
+        for name in _FILES:
+            if _sha256(path / name) != stated[name]:
+                raise CheckpointError(f"{path}: {name} is damaged (its checksum differs from the one in meta.json).")
+        networks = safetensors.torch.load_file(path / _FILES[0])
+        state = torch.load(path / _FILES[1], map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: {Path(str(error.filename)).name} is missing.") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: it cannot be read ({error}).") from error
+    except (pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: refused, since it holds something else than tensors ({reason}).") from error
+    return Checkpoint(path, meta, networks, state)
+
+
+def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
+    """Return the newest checkpoint that is whole, and why newer ones were passed over.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    faults: list[str] = []
+    for path in listed(folder):
+        try:
+            return read(path), faults
+        except CheckpointError as error:
+            faults.append(str(error))
+    found = "; ".join(faults) if faults else "there is none"
+    raise CheckpointError(f"{folder}: expected a checkpoint to go on from; {found}.")
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous CPU tensors of which no two share memory."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().to("cpu").contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        result[name] = plain.clone() if storage in seen or plain.storage_offset() else plain
+        seen.add(storage)
+    return result
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,81 @@
+"""`ganengine sample`: draw pictures from a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from ganengine.commands.arguments import parse
+from ganengine.errors import UserError
+
+
+@dataclass(frozen=True)
+class _Options:
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    n: int = 16
+    """How many samples."""
+    seed: int | None = None
+    """Seed of the noise; None: the run's own."""
+    view: str | None = None
+    """Which view of the variant; None: its first."""
+    split: str | None = None
+    """Split of the data to take inputs from; None: one that was not trained on, where there is one."""
+    out: Path | None = None
+    """Folder to write to; None: RUN/drawn."""
+    separate: bool = False
+    """Write single pictures 000000.png, 000001.png ... instead of one sheet."""
+    overwrite: bool = False
+    """Replace pictures that are there already."""
+    stats: Literal["own", "running"] = "own"
+    """own: each picture's own statistics where batch norm is used; running: the training's."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ...; auto: a GPU where there is one."""
+
+
+def sample(argv: Sequence[str]) -> int:
+    """Write a sheet of samples, or single ones, of one view."""
+    options = parse(_Options, argv, "ganengine sample", "Draw pictures from a trained run.")
+    if options.n < 1:
+        raise UserError(f"--n: expected at least 1, got {options.n}.")
+    from ganengine.data.loader import Loader
+    from ganengine.data.pictures import save_picture, sheet, to_uint8
+    from ganengine.plugins import registry
+    from ganengine.runfolder import RunFolder
+    from ganengine.session import data_options, open_dataset
+    from ganengine.trained import Trained
+    from ganengine.trainer import preview_split
+
+    folder = RunFolder.open(options.run)
+    trained = Trained(folder, device=options.device, seed=options.seed, statistics=options.stats)
+    view = trained.sampler.view("grid", options.view)
+    engine = trained.settings.engine
+    dataset = open_dataset(trained.settings.variant, engine, registry())
+    with Loader(dataset, data_options(engine)) as loader:
+        batch = loader.fixed(options.split or preview_split(dataset), options.n)
+    hardware = trained.hardware
+    columns = trained.sampler.grid(view, batch.to(hardware.device, channels_last=hardware.channels_last), batch.size)
+    out = options.out or folder.path / "drawn"
+    if options.separate:
+        last = "output" if "output" in columns else next(iter(columns))
+        pictures = {out / f"{index:06d}.png": picture for index, picture in enumerate(to_uint8(columns[last]))}
+    else:
+        seed = "" if options.seed is None else f"-seed{options.seed}"
+        pictures = {out / f"{trained.sampler.progress.images:09d}-{batch.size}{seed}.png": sheet(columns)}
+    refuse_existing(list(pictures), options.overwrite)
+    for path, picture in pictures.items():
+        save_picture(path, picture)
+    print(next(iter(pictures)) if len(pictures) == 1 else f"{len(pictures)} pictures in {out}")
+    return 0
+
+
+def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """Raise a UserError if any of the files to be written exists, unless that was asked for."""
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise UserError(f"{there[0]}{more}: expected names that are free; they exist. Use --overwrite, or another OUT.")

@@ -1,0 +1,347 @@
+"""Typed options: the engine's and a variant's in one flat namespace, from defaults, preset, file and command line.
+
+Every layer goes through the same parser (a YAML file is flattened to arguments), so a wrong type in a file is the
+same clear error as on the command line. Precedence: command line > --config FILE > --preset NAME > defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+
+from ganengine.errors import UserError, nearest
+from ganengine.variant import Variant
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop. Budgets never bend a ramp."""
+
+    max_steps: int | None = None
+    """Stop at this many steps, counted from the run's beginning."""
+    max_images: int | None = None
+    """Stop at this many images shown, counted from the run's beginning."""
+    max_minutes: float | None = None
+    """Stop this many minutes after this command started training."""
+
+    def stated(self) -> bool:
+        """Whether any budget was given."""
+        return any(value is not None for value in (self.max_steps, self.max_images, self.max_minutes))
+
+
+@dataclass(frozen=True)
+class RunOptions(Budget):
+    """Options of the engine, the same for every variant."""
+
+    data: tyro.conf.Positional[str] = ""
+    """Folder of pictures, or NAME[:ARGUMENT] of a data source; nothing: the variant's own small data set."""
+    out: Path | None = None
+    """Folder of the run; default runs/VARIANT, then -2, -3. One that exists is an error."""
+    preset: str | None = None
+    """Named set of options; `ganengine info VARIANT` lists them."""
+    config: Path | None = None
+    """YAML file of options, by the same names."""
+    plugin: tuple[str, ...] = ()
+    """Plugin under development: a file or folder (may be repeated)."""
+    init_from: Path | None = None
+    """Start from the networks of another run of the same variant."""
+
+    size: int = 128
+    """Side of the training pictures in pixels."""
+    load_size: int | None = None
+    """Resize to this side, then crop --size at random; None: no jitter."""
+    flip: bool = True
+    """Mirror half of the pictures."""
+    resize: Literal["stretch", "crop"] = "stretch"
+    """How pictures that are not square become so."""
+    alpha: Literal["white", "black", "keep"] = "white"
+    """What to do with transparency: put it on white or black, or keep it as a channel."""
+    bad_images: Literal["skip", "fail"] = "skip"
+    """What to do with unreadable pictures."""
+
+    batch: int = 8
+    """Pictures per update."""
+    accumulate: int = 1
+    """Split each update's batch into this many parts, to save memory."""
+    horizon: int = 20_000
+    """Images the run is planned for: ramps span it, and it ends there when no --max-... is given."""
+    epochs: float | None = None
+    """The same in passes over the data."""
+    seed: int = 0
+    """Everything random follows from it."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ...; auto: a GPU where there is one."""
+    threads: int | None = None
+    """CPU threads; None: one per core."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bfloat16 where the hardware multiplies it fast, float32 elsewhere."""
+    ops: Literal["auto", "fused", "reference"] = "auto"
+    """Fused kernels where they exist, everywhere (an error where one is missing), or nowhere."""
+    channels_last: Literal["auto", "on", "off"] = "auto"
+    """Memory format of pictures and convolutions."""
+
+    ema_images: int = 10_000
+    """Half-life in images of the averaged networks used for sampling; 0: no averaging."""
+    ema_rampup: float = 0.05
+    """The half-life is at most this share of the images shown so far."""
+    on_nonfinite: Literal["skip", "stop", "rollback"] = "skip"
+    """An update with a non-finite gradient: leave it out and count it, stop, or go back to the last checkpoint."""
+
+    tick_every: int = 100
+    """Steps between log lines and previews."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints to keep."""
+    preview: int = 8
+    """Pictures in the preview; 0: none."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All options of a run: the engine's, the variant's, and the variant itself."""
+
+    variant: Variant
+    engine: RunOptions
+    config: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one flat mapping of plain values, as config.yaml holds it."""
+        flat: dict[str, Any] = {"variant": self.variant.name}
+        for record in (self.engine, self.config):
+            for f in dataclasses.fields(record):
+                if f.name not in NOT_STORED:
+                    flat[f.name.replace("_", "-")] = _plain(getattr(record, f.name))
+        return flat
+
+
+NOT_STORED = ("out", "config", "preset")
+"""What shaped the other options, or belongs to one command only, and is not written to config.yaml."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name.replace("_", "-"): _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Layers
+
+
+def parse(variant: Variant, argv: Sequence[str], prog: str) -> Settings:
+    """Work out all options of `ganengine run VARIANT` from the command line and what it names.
+
+    Args:
+        variant: whose options stand beside the engine's.
+        argv: arguments after the variant's name, `--plugin` already acted on.
+        prog: what stands before the arguments, for messages.
+
+    Raises:
+        UserError: an unknown preset; a file that is missing, no YAML, or names another variant.
+        SystemExit: status 2 after a message, for an unknown option or a value of the wrong type; 0 after `--help`.
+    """
+    form = _form(variant)
+    rest, early = take_options(argv, ("preset", "config"))
+    settings = form()
+    settings = _layer(form, settings, variant.defaults, prog, f"defaults of {variant.name}")
+    preset = early["preset"][-1] if early["preset"] else None
+    if preset is not None:
+        if preset not in variant.presets:
+            listed = ", ".join(sorted(variant.presets)) or "none"
+            raise UserError(
+                f'--preset: expected one of {listed} (those of {variant.name}), got "{preset}".'
+                + nearest(preset, variant.presets)
+            )
+        settings = _layer(form, settings, variant.presets[preset], prog, f"preset {preset}")
+    for file in early["config"]:
+        settings = _layer(form, settings, read_yaml(Path(file), variant), prog, file)
+    before = settings
+    settings = _parse(form, rest, settings, prog)
+    settings = _one_length(settings, before, stated=_named(rest))
+    engine = dataclasses.replace(settings.engine, preset=preset, config=_last_path(early["config"]))
+    check_ranges(engine)
+    return Settings(variant, engine, settings.variant)
+
+
+def from_dict(variant: Variant, record: Mapping[str, Any], origin: str) -> Settings:
+    """Rebuild settings from what `Settings.to_dict` gave, through the same parser.
+
+    Raises:
+        UserError: `record` belongs to another variant.
+        SystemExit: status 2 after a message, for an option that this version does not have.
+    """
+    form = _form(variant)
+    settings = _layer(form, form(), _without_variant(dict(record), variant, origin), origin, origin)
+    return Settings(variant, settings.engine, settings.variant)
+
+
+def take_options(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Take `--name value` and `--name=value` out of `argv`, because they must be known before the rest is parsed."""
+    rest: list[str] = []
+    taken: dict[str, list[str]] = {name: [] for name in names}
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.removeprefix("--") if name.startswith("--") else ""
+        if name not in taken:
+            rest.append(word)
+        elif equals:
+            taken[name].append(value)
+        else:
+            following = next(words, None)
+            if following is None or following.startswith("--"):
+                raise UserError(f"--{name}: expected a value after it, got {following or 'nothing'}.")
+            taken[name].append(following)
+    return rest, taken
+
+
+def read_yaml(path: Path, variant: Variant) -> dict[str, Any]:
+    """Read a file of options.
+
+    Raises:
+        UserError: the file is missing, is no YAML mapping, or was written for another variant.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: expected a YAML file of options; it cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise UserError(f"--config {path}: expected YAML; it does not parse ({where}).") from error
+    if record is None:
+        return {}
+    if not isinstance(record, dict):
+        raise UserError(f"--config {path}: expected a mapping of options, got a {type(record).__name__}.")
+    return _without_variant(record, variant, str(path))
+
+
+def _without_variant(record: dict[Any, Any], variant: Variant, origin: str) -> dict[str, Any]:
+    named = record.pop("variant", variant.name)
+    if named != variant.name:
+        raise UserError(f'{origin}: written for variant "{named}", but this is "{variant.name}".')
+    return {str(name): value for name, value in record.items()}
+
+
+def _form(variant: Variant) -> Any:
+    """Make the dataclass that the parser fills: the engine's options and the variant's, without prefixes."""
+    return dataclasses.make_dataclass(
+        "Options",
+        [
+            ("engine", RunOptions, field(default_factory=RunOptions)),
+            ("variant", variant.config, field(default_factory=variant.config)),
+        ],
+        frozen=True,
+    )
+
+
+def _parse(form: Any, args: Sequence[str], default: Any, prog: str) -> Any:
+    return tyro.cli(
+        Annotated[form, tyro.conf.OmitArgPrefixes],
+        prog=prog,
+        args=list(args),
+        default=default,
+        description="Train a model. Press Ctrl-C to save and stop; `ganengine resume RUN` goes on exactly.",
+    )
+
+
+def _layer(form: Any, settings: Any, options: Mapping[str, Any], prog: str, origin: str) -> Any:
+    options = dict(options)
+    data = options.pop("data", None)
+    if data is not None and not isinstance(data, str):
+        raise UserError(f"{origin}: data: expected a path or the name of a data source, got {data!r}.")
+    nones = {name for name, value in options.items() if value is None}
+    args = list(flatten({name: value for name, value in options.items() if name not in nones}))
+    for name in sorted(nones):
+        args += [f"--{name.replace('_', '-')}", "None"]
+    parsed = _parse(form, ([data] if data else []) + args, settings, f"{prog} ({origin})")
+    return _one_length(parsed, settings, stated={name.replace("_", "-") for name in options}, origin=origin)
+
+
+def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Turn a mapping into command-line arguments: the file's words, through the command line's parser."""
+    for name, value in options.items():
+        flag = prefix + str(name).replace("_", "-")
+        if isinstance(value, Mapping):
+            yield from flatten(value, flag + ".")
+        elif isinstance(value, bool):
+            head, dot, last = flag.rpartition(".")
+            yield f"--{flag}" if value else f"--{head}{dot}no-{last}"
+        elif isinstance(value, (list, tuple)):
+            yield f"--{flag}"
+            yield from map(str, value)
+        else:
+            yield f"--{flag}"
+            yield str(value)
+
+
+def _named(argv: Sequence[str]) -> set[str]:
+    return {word[2:].partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
+
+
+def _one_length(settings: Any, before: Any, stated: set[str], origin: str = "command line") -> Any:
+    """Let the newer layer's --horizon or --epochs replace the older layer's other one."""
+    if {"horizon", "epochs"} <= stated and settings.engine.epochs is not None:
+        if origin == "command line":
+            raise UserError("--horizon and --epochs state the same thing: expected one of them, got both.")
+        return settings
+    if "horizon" in stated and before.engine.epochs is not None:
+        return dataclasses.replace(settings, engine=dataclasses.replace(settings.engine, epochs=None))
+    return settings
+
+
+def _last_path(files: Sequence[str]) -> Path | None:
+    return Path(files[-1]) if files else None
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "size": (4, 16384),
+    "load_size": (4, 16384),
+    "batch": (1, 1 << 20),
+    "accumulate": (1, 1 << 20),
+    "horizon": (1, 1 << 62),
+    "epochs": (1e-9, 1e9),
+    "seed": (-(1 << 62), 1 << 62),
+    "threads": (1, 4096),
+    "ema_images": (0, 1 << 62),
+    "ema_rampup": (0, 1),
+    "tick_every": (1, 1 << 62),
+    "checkpoint_every": (1, 1 << 62),
+    "keep_checkpoints": (1, 1 << 20),
+    "preview": (0, 4096),
+    "max_steps": (1, 1 << 62),
+    "max_images": (1, 1 << 62),
+    "max_minutes": (0, 1e9),
+}
+
+
+def check_ranges(options: Any) -> None:
+    """Check the numbers that a type alone does not.
+
+    Raises:
+        UserError: a number lies outside what makes sense.
+    """
+    for f in dataclasses.fields(options):
+        value = getattr(options, f.name)
+        if value is None or f.name not in _RANGES:
+            continue
+        low, high = _RANGES[f.name]
+        if not low <= value <= high:
+            raise UserError(f"--{f.name.replace('_', '-')}: expected a number from {low:g} to {high:g}, got {value}.")
+    load_size = getattr(options, "load_size", None)
+    if load_size is not None and load_size < options.size:
+        raise UserError(f"--load-size: expected at least --size ({options.size}), got {load_size}.")
+    accumulate = getattr(options, "accumulate", 1)
+    if getattr(options, "batch", accumulate) % accumulate:
+        raise UserError(f"--accumulate: expected a divisor of --batch ({options.batch}), got {accumulate}.")

@@ -1,0 +1,128 @@
+"""A data set of picture files: which file, or half of a file, is which field of which sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ganengine.data.dataset import BadPictureError, Dataset, hash_record
+from ganengine.data.files import count_of, some
+from ganengine.data.headers import Header, read_headers
+from ganengine.data.options import DataOptions
+from ganengine.data.pictures import fit_picture, read_picture
+from ganengine.errors import DataError
+from ganengine.variant import DataSpec, FieldSpec
+
+
+@dataclass(frozen=True)
+class Part:
+    """The file, or the half of it, that is one field of a sample."""
+
+    path: Path
+    half: Literal["left", "right"] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one sample, by field."""
+
+    name: str
+    parts: Mapping[str, Part]
+
+
+class FolderDataset(Dataset):
+    """Samples made of picture files. Headers are read at once; pictures are decoded when they are asked for.
+
+    Args:
+        root: the folder, for messages.
+        layout: what was recognised, in words.
+        samples: by split, each with the same fields.
+        options: how pictures are to be read.
+
+    Raises:
+        BadPictureError: a header cannot be read, and `bad_images` is "fail" or no sample is left.
+        DataError: the pictures of a field have different numbers of channels.
+    """
+
+    def __init__(self, root: Path, layout: str, samples: Mapping[str, Sequence[Sample]], options: DataOptions) -> None:
+        self.root = root
+        self.layout = layout
+        self.options = options
+        paths = dict.fromkeys(part.path for split in samples.values() for s in split for part in s.parts.values())
+        self.headers, bad = read_headers(paths)
+        self._bad = {str(path): reason for path, reason in bad.items()}
+        self.samples = {
+            split: good
+            for split, members in samples.items()
+            if (good := [s for s in members if all(part.path in self.headers for part in s.parts.values())])
+        }
+        if bad and (options.bad_images == "fail" or not self.samples):
+            path, reason = next(iter(bad.items()))
+            more = f" ({len(bad)} of {count_of(len(paths), 'picture')} cannot be read)" if len(bad) > 1 else ""
+            raise BadPictureError(path, f"{reason}{more}. Replace it, or take it out.")
+        names = next(s for members in samples.values() for s in members).parts
+        channels = {name: self._channels(name) for name in names}
+        size = options.size
+        fields = {name: FieldSpec("image", (count, size, size)) for name, (count, _) in channels.items()}
+        self.spec = DataSpec(fields, len(self.samples.get("train", ())))
+        self._alpha = {name: alpha for name, (_, alpha) in channels.items()}
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        return {split: len(members) for split, members in self.samples.items()}
+
+    @property
+    def bad(self) -> Mapping[str, str]:
+        return self._bad
+
+    @property
+    def fingerprint(self) -> str:
+        record = {
+            split: [[s.name, *(self.headers[part.path].bytes for part in s.parts.values())] for s in members]
+            for split, members in self.samples.items()
+        }
+        return hash_record([sorted(self.spec.fields), record])
+
+    def names(self, split: str) -> list[str]:
+        self.check_split(split)
+        return [sample.name for sample in self.samples[split]]
+
+    def read(self, split: str, index: int, size: int | None) -> dict[str, np.ndarray]:
+        files: dict[Path, np.ndarray] = {}
+        sample: dict[str, np.ndarray] = {}
+        for name, part in self.samples[split][index].parts.items():
+            if part.path not in files:
+                channels = self.spec.channels(name)
+                files[part.path] = read_picture(part.path, alpha=self.options.alpha, channels=channels)
+            array = _cut(files[part.path], part.half)
+            if size is not None:
+                array = fit_picture(array, size, self.options.resize, alpha=self._alpha[name])
+            sample[name] = array
+        return sample
+
+    def field_headers(self, name: str) -> list[Header]:
+        """Return the headers of all pictures of a field, split after split."""
+        return [self.headers[s.parts[name].path] for members in self.samples.values() for s in members]
+
+    def _channels(self, name: str) -> tuple[int, bool]:
+        """Return the channels of a field, and whether the last one is transparency."""
+        headers = self.field_headers(name)
+        counts = {header.colours: header.path for header in headers}
+        if len(counts) > 1 and not counts.keys() <= {1, 3}:
+            kinds = [f"{count} ({path.name})" for count, path in sorted(counts.items())]
+            raise DataError(
+                f"{self.root}: the pictures of {name} have different numbers of channels: {some(kinds)}. "
+                f"Make them alike; only grey and colour may be mixed."
+            )
+        colours = max(counts)
+        alpha = self.options.alpha == "keep" and colours in (1, 3) and any(header.alpha for header in headers)
+        return colours + alpha, alpha
+
+
+def _cut(array: np.ndarray, half: str | None) -> np.ndarray:
+    middle = array.shape[1] // 2
+    return array if half is None else array[:, :middle] if half == "left" else array[:, middle:]

@@ -1,0 +1,56 @@
+"""Decoded samples, kept in memory up to a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import TypeAlias
+
+import numpy as np
+
+from ganengine.data.dataset import Dataset
+
+Arrays: TypeAlias = Mapping[str, np.ndarray]
+
+
+class Store:
+    """Reads samples of a data set once and keeps them; thread-safe.
+
+    What does not fit is decoded again each time. Nothing is thrown out to make room: when every sample is read once
+    an epoch in a new order, the ones kept are hit in each, while a least-recently-used rule would lose most of them
+    before their turn. Only samples of a size that is no longer asked for are dropped.
+
+    Args:
+        dataset: where samples come from.
+        limit: bytes.
+    """
+
+    def __init__(self, dataset: Dataset, limit: int) -> None:
+        self.dataset = dataset
+        self.limit = limit
+        self.used = 0
+        self._kept: dict[tuple[str, int], Arrays] = {}
+        self._size = 0
+        self._lock = Lock()
+
+    def read(self, split: str, index: int, size: int) -> Arrays:
+        """Return a sample with pictures whose shorter side is `size`; do not write to it.
+
+        Raises:
+            BadPictureError: it cannot be read.
+        """
+        with self._lock:
+            if size != self._size:
+                self._kept.clear()
+                self._size, self.used = size, 0
+            kept = self._kept.get((split, index))
+        if kept is not None:
+            return kept
+        sample = self.dataset.read(split, index, size)
+        volume = sum(np.asarray(array).nbytes for array in sample.values())
+        with self._lock:
+            fits = self._size == size and self.used + volume <= self.limit and (split, index) not in self._kept
+            if fits:
+                self._kept[split, index] = sample
+                self.used += volume
+        return sample

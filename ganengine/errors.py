@@ -1,0 +1,48 @@
+"""Every exception that ganengine raises on purpose, from one base.
+
+A message says what was expected, what came and what to do. The command line prints it without a traceback
+and exits with `status`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GanengineError(Exception):
+    """Base of all errors that the engine raises on purpose."""
+
+    status = 1
+
+
+class UserError(GanengineError):
+    """Something the user can put right: an option, a file, a folder, a device."""
+
+    status = 2
+
+
+class PluginError(UserError):
+    """A plugin, or a record that a plugin handed over, breaks the contract."""
+
+
+class DataError(UserError):
+    """The data cannot be used as it is; the message says how to repair it."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged or belongs to something else."""
+
+
+class TrainingError(GanengineError):
+    """Training cannot go on (for example: gradients stayed non-finite)."""
+
+
+class StaleForwardError(GanengineError):
+    """A shared forward pass was asked for after one of its networks had stepped."""
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
+    """Return " Did you mean ...?" for the names in `known` nearest to `word`, or "" when none is near."""
+    close = difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.5)
+    return f" Did you mean {' or '.join(close)}?" if close else ""

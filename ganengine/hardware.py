@@ -1,0 +1,97 @@
+"""Choose device, threads, precision and memory format, and say why."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ganengine.config import RunOptions
+from ganengine.errors import UserError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run computes on. Every choice is written to its log."""
+
+    device: torch.device
+    threads: int
+    precision: str
+    """`fp32`, `bf16` or `fp16`, never `auto`."""
+    channels_last: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of autocast."""
+        return _DTYPES[self.precision]
+
+    def autocast(self) -> torch.autocast:
+        """Return a fresh autocast context; casts cached in an older one are stale after an optimizer step."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
+
+
+def choose(options: RunOptions) -> Hardware:
+    """Resolve every `auto` among the options and set the number of threads.
+
+    Raises:
+        UserError: a device that is not there, or a precision it does not have.
+    """
+    device = choose_device(options.device)
+    threads = options.threads or cores()
+    torch.set_num_threads(threads)
+    precision = options.precision
+    if precision == "auto":
+        precision = "bf16" if fast_bfloat16(device) else "fp32"
+    elif precision == "fp16" and device.type == "cpu":
+        raise UserError("--precision fp16: expected a GPU for float16 training, got the CPU. Use bf16 or fp32.")
+    return Hardware(device, threads, precision, options.channels_last != "off")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called `name`; "auto" is a GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f'--device: expected auto, cpu, cuda or cuda:N, got "{name}".') from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            have = f"{count} CUDA device(s)" if count else "no CUDA device that this torch can use"
+            raise UserError(f'--device: "{name}" is not there; this machine has {have}. Use --device cpu or auto.')
+    elif device.type != "cpu":
+        raise UserError(f'--device: expected auto, cpu, cuda or cuda:N, got "{name}".')
+    return device
+
+
+def cores() -> int:
+    """Return the CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 faster than float32 (AMX, AVX-512 BF16, CUDA sm_80 and newer)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return any(getattr(torch.cpu, check, bool)() for check in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+
+
+def cpu_name() -> str:
+    """Return the processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

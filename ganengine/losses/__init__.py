@@ -1,0 +1,1 @@
+"""Pure functions of logits: adversarial losses and penalties, all per sample [N]."""

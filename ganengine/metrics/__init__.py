@@ -1,0 +1,1 @@
+"""Measures of what a trained run makes, as pure functions of samples."""

@@ -1,0 +1,36 @@
+"""Normalisation layers that know which statistics hold when a trained network is used."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganengine.nn.context import current
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation; in eval mode with a sample's own statistics or the running ones, as the context says.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias, statistics over (N, H, W) in training. With
+    `Context.statistics == "own"` in eval mode they are taken over (H, W) of each sample: batch statistics at test
+    time (arXiv:1611.07004, section 3.3) for a batch of one, so that no picture depends on its batch mates.
+    Outside a context, and with "running", it is torch's BatchNorm2d.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = current()
+        if self.training or context is None or context.statistics == "running":
+            return super().forward(x)
+        if x.shape[-1] * x.shape[-2] == 1:
+            # One value has no statistics of its own: it would always normalise to the bias.
+            return super().forward(x)
+        return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance normalisation over (H, W) of each sample and channel; a map of one value passes unchanged."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] * x.shape[-2] == 1:
+            return x
+        return super().forward(x)

@@ -1,0 +1,17 @@
+"""The engine's own operations: one schema each, a documented PyTorch reference, compiled kernels where there are any.
+
+docs/ops.md has the formulas and the rule by which a kernel registers over its reference.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ganengine.ops.conditional_batch_norm import conditional_batch_norm
+from ganengine.ops.dispatch import Kernel, kernels, mode, set_mode
+from ganengine.ops.maxout import maxout
+from ganengine.ops.patchgan_loss import patchgan_loss
+
+__all__ = ["Kernel", "conditional_batch_norm", "kernels", "maxout", "mode", "patchgan_loss", "set_mode"]
+
+set_mode(os.environ.get("GANENGINE_OPS") or "auto")

@@ -1,0 +1,319 @@
+"""Conditional batch norm: batch statistics, scale and shift by class or by sample, optional activation.
+
+With n over samples, c over channels, i over positions, and (gamma, beta)_n the rows gamma[labels[n]], beta[labels[n]]:
+
+    mean_c = mean over (n, i) of x,   var_c = mean over (n, i) of (x - mean_c)^2,   rstd_c = 1 / sqrt(var_c + eps)
+    z = gamma_nc (x - mean_c) rstd_c + beta_nc,   y = activation(z)
+
+and backwards, with xn = (x - mean_c) rstd_c, M the elements per channel and gz = grad_y activation'(z):
+
+    grad_beta_nc = sum over i of gz,   grad_gamma_nc = sum over i of gz xn     (added up by label)
+    grad_x = rstd_c (gamma_nc gz - 1/M sum over n of gamma_nc (grad_beta_nc + xn grad_gamma_nc))
+
+The last two sums are absent where the statistics are given (eval).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ganengine.errors import UserError
+from ganengine.ops import dispatch
+from ganengine.ops.activation import SLOPES, activate, activation_gradient
+from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe
+from ganengine.ops.registration import define, differentiate, set_gradient
+
+OP = "conditional_batch_norm"
+
+
+def conditional_batch_norm(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None = None,
+    *,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    activation: Literal["relu", "leaky_relu"] | None = None,
+) -> Tensor:
+    """Normalise by statistics of the whole batch, never per class; scale and shift each sample by rows of its own.
+
+    y = activation(gamma_n (x - mean) / sqrt(var + eps) + beta_n)
+
+    Args:
+        x: [N, C, *spatial], float32, bfloat16, float16 or float64; any strides, channels-last stays channels-last.
+        gamma: scale, [K, C] (a row per class) with labels, [N, C] (a row per sample) without; any float dtype.
+        beta: shift, like gamma.
+        labels: [N], int32 or int64, in [0, K); None: gamma and beta are per sample.
+        running_mean: [C]; in training it is moved in place by `momentum` towards the batch's mean.
+        running_var: [C]; the same, towards the batch's unbiased variance (biased where a channel has one element).
+        training: use the batch's statistics; False: use running_mean and running_var.
+        momentum: weight of the new value in the running ones, in [0, 1].
+        eps: added to the variance.
+        activation: None, "relu" or "leaky_relu" (slope 0.2).
+
+    Returns:
+        Like x. Statistics and sums are float32 inside (float64 for float64), under autocast too. A channel of one
+        element normalises to 0, so that y = activation(beta_n); an empty batch leaves the running values alone.
+
+    Raises:
+        UserError: dtypes, shapes, devices or options do not fit; a label is out of range (on the CPU; on a GPU PyTorch
+            stops with a device-side assertion).
+
+    Gradients: any order, with respect to x, gamma and beta. Saved for backward: x, gamma, beta, labels, mean, var.
+    Determinism: the same bits each time, but for the reference's sum over labels on CUDA, which uses atomics.
+    Paper: arXiv:1610.07629, eq. 5; arXiv:1707.00683, section 3; batch statistics arXiv:1502.03167, algorithm 1.
+    """
+    _check(x, gamma, beta, labels, running_mean, running_var, training, momentum, activation)
+    wide = accumulation_dtype(x.dtype)
+    given = (None, None) if training else (running_mean, running_var)
+    mean, var = (None if s is None else s.to(wide) for s in given)
+    arguments = (x, gamma.to(wide), beta.to(wide), labels, mean, var, eps, SLOPES[activation])
+    y, mean, var = FORWARD(*arguments) if dispatch.takes_op(OP, x.device.type) else reference(*arguments)
+    count = x.shape[0] * math.prod(x.shape[2:])
+    if training and running_mean is not None and running_var is not None and count > 0:
+        with torch.no_grad():
+            unbiased = var * (count / max(count - 1, 1))
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    result: Tensor = y
+    return result
+
+
+def reference(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    slope: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (y, mean, var): the formula of this module's head in plain PyTorch.
+
+    Args:
+        x: [N, C, *spatial].
+        gamma: [K, C] or [N, C], in the dtype of the statistics: float32, or float64 for float64 x.
+        beta: like gamma.
+        labels: [N], or None.
+        mean: [C], like gamma in dtype, statistics to use; None: those of x.
+        var: [C], biased; None together with mean.
+        eps: added to var.
+        slope: of the activation below zero; 1: no activation.
+    """
+    if labels is not None:
+        _check_range(labels, gamma.shape[0])
+    flat = _flat(x).to(gamma.dtype)
+    if mean is None or var is None:
+        mean, var = _statistics(flat)
+    else:
+        mean, var = mean.clone(), var.clone()
+    rstd = torch.rsqrt(var + eps)
+    scale = _rows(gamma, labels) * rstd
+    z = torch.addcmul(_rows(beta, labels).unsqueeze(2), flat - mean.unsqueeze(1), scale.unsqueeze(2))
+    return _like(activate(z, slope), x), mean, var
+
+
+def reference_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    batch_statistics: bool,
+    eps: float,
+    slope: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (grad_x, grad_gamma, grad_beta): the backward formula of this module's head in plain PyTorch.
+
+    Args:
+        grad_y: like x.
+        mean: the statistics that forward used, as it returned them; so for var.
+        batch_statistics: they were those of x and so depend on it.
+        x, gamma, beta, labels, eps, slope: as in `reference`.
+    """
+    flat, grad = _flat(x).to(gamma.dtype), _flat(grad_y).to(gamma.dtype)
+    rstd = torch.rsqrt(var + eps)
+    gamma_n, beta_n = _rows(gamma, labels), _rows(beta, labels)
+    centred, scale = flat - mean.unsqueeze(1), gamma_n * rstd
+    z = torch.addcmul(beta_n.unsqueeze(2), centred, scale.unsqueeze(2))  # the same roundings as forward: one sign
+    xn = centred * rstd.unsqueeze(1)
+    grad_z = activation_gradient(grad, z, slope)
+    grad_beta = grad_z.sum(2)
+    grad_gamma = (grad_z * xn).sum(2)
+    grad_x = grad_z * scale.unsqueeze(2)
+    if batch_statistics:
+        count = flat.shape[0] * flat.shape[2]
+        mean_grad = (gamma_n * grad_beta).sum(0) / count
+        mean_grad_xn = (gamma_n * grad_gamma).sum(0) / count
+        grad_x = grad_x - torch.addcmul(mean_grad.unsqueeze(1), xn, mean_grad_xn.unsqueeze(1)) * rstd.unsqueeze(1)
+    if labels is not None:
+        grad_gamma = torch.zeros_like(gamma).index_add(0, labels, grad_gamma)
+        grad_beta = torch.zeros_like(beta).index_add(0, labels, grad_beta)
+    return _like(grad_x, x), grad_gamma, grad_beta
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Parts of the reference
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0], x.shape[1], math.prod(x.shape[2:]))  # no copy in either memory format
+
+
+def _like(flat: Tensor, x: Tensor) -> Tensor:
+    return flat.to(x.dtype).view(x.shape).contiguous(memory_format=_memory_format(x))
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    """Return the layout of results: channels-last where x is, else contiguous."""
+    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    if channels_last is not None and not x.is_contiguous() and x.is_contiguous(memory_format=channels_last):
+        return channels_last
+    return torch.contiguous_format
+
+
+def _rows(table: Tensor, labels: Tensor | None) -> Tensor:
+    return table if labels is None else table.index_select(0, labels)
+
+
+def _statistics(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance [C] of x as [N, C, M]; those of nothing are 0."""
+    if flat.numel() == 0:
+        return flat.new_zeros(flat.shape[1]), flat.new_zeros(flat.shape[1])
+    var, mean = torch.var_mean(flat, (0, 2), correction=0)
+    return mean, var
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Fake kernels and gradients
+
+
+def _fake(x: Tensor, gamma: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    statistic = gamma.new_empty(x.shape[1])
+    return torch.empty_like(x, memory_format=_memory_format(x)), statistic, torch.empty_like(statistic)
+
+
+def _fake_backward(grad_y: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    grad_x = torch.empty_like(x, memory_format=_memory_format(x))
+    return grad_x, gamma.new_empty(gamma.shape), beta.new_empty(beta.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, gamma, beta, labels, given_mean, _, ctx.eps, ctx.slope = inputs
+    _, mean, var = output
+    ctx.batch_statistics = given_mean is None
+    # The statistics count as constants: the gradients below know how they depend on x.
+    ctx.mark_non_differentiable(mean, var)
+    ctx.save_for_backward(x, gamma, beta, labels, mean, var)
+
+
+def _gradient(ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    grads = BACKWARD(grad_y, *ctx.saved_tensors, ctx.batch_statistics, ctx.eps, ctx.slope)
+    needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad, strict=False))
+    return (*needed, None, None, None, None, None)
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.batch_statistics, ctx.eps, ctx.slope = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+
+
+def _gradient_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_y, x, gamma, beta, labels, mean, var = ctx.saved_tensors
+
+    def formula(grad_y: Tensor, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+        m, v = _statistics(_flat(x).to(gamma.dtype)) if ctx.batch_statistics else (mean, var)
+        return reference_backward(grad_y, x, gamma, beta, labels, m, v, ctx.batch_statistics, ctx.eps, ctx.slope)
+
+    found = differentiate(formula, (grad_y, x, gamma, beta), ctx.needs_input_grad[:4], grads)
+    return (*found, None, None, None, None, None, None)
+
+
+FORWARD = define(
+    f"{OP}(Tensor x, Tensor gamma, Tensor beta, Tensor? labels, Tensor? mean, Tensor? var, float eps, float slope)"
+    " -> (Tensor y, Tensor mean, Tensor var)",
+    reference=reference,
+    fake=_fake,
+)
+BACKWARD = define(
+    f"{OP}_backward(Tensor grad_y, Tensor x, Tensor gamma, Tensor beta, Tensor? labels, Tensor mean, Tensor var,"
+    " bool batch_statistics, float eps, float slope) -> (Tensor grad_x, Tensor grad_gamma, Tensor grad_beta)",
+    reference=reference_backward,
+    fake=_fake_backward,
+)
+set_gradient(FORWARD, save=_save, gradient=_gradient)
+set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Checks
+
+
+def _check(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    activation: str | None,
+) -> None:
+    check_choice(OP, "activation", activation, SLOPES)
+    check_float(OP, "x", x)
+    if x.dim() < 2:
+        raise UserError(f"{OP}: expected x [N, C, ...], got {describe(x)}.")
+    n, c = x.shape[:2]
+    for name, table in (("gamma", gamma), ("beta", beta)):
+        check_float(OP, name, table)
+        check_device(OP, name, table, "x", x.device)
+        if labels is None and table.shape != (n, c):
+            raise UserError(
+                f"{OP}: expected {name} [N, C] = [{n}, {c}], a row per sample, as labels is None; "
+                f"got {describe(table)}. Pass labels if it has a row per class."
+            )
+        if table.dim() != 2 or table.shape[1] != c:
+            raise UserError(f"{OP}: expected {name} [K, C] with C = {c} as in x {describe(x)}, got {describe(table)}.")
+    if gamma.shape != beta.shape:
+        raise UserError(f"{OP}: expected gamma and beta of one shape, got {describe(gamma)} and {describe(beta)}.")
+    if labels is not None:
+        check_device(OP, "labels", labels, "x", x.device)
+        if labels.shape != (n,) or labels.dtype not in (torch.int32, torch.int64):
+            raise UserError(
+                f"{OP}: expected labels [N] = [{n}], int32 or int64, as x is {describe(x)}; got {describe(labels)}."
+            )
+    if (running_mean is None) != (running_var is None):
+        raise UserError(f"{OP}: expected both running_mean and running_var, or neither; got one of them.")
+    for name, statistic in (("running_mean", running_mean), ("running_var", running_var)):
+        if statistic is not None:
+            check_device(OP, name, statistic, "x", x.device)
+            if statistic.shape != (c,):
+                raise UserError(f"{OP}: expected {name} [C] = [{c}], got {describe(statistic)}.")
+    if not training and running_mean is None:
+        raise UserError(f"{OP}: expected running_mean and running_var with training=False, got none.")
+    if not 0 <= momentum <= 1:
+        raise UserError(f"{OP}: expected momentum in [0, 1], got {momentum}.")
+
+
+def _check_range(labels: Tensor, classes: int) -> None:
+    # Elsewhere than on the CPU looking at the values would make the host wait; in a trace there are none.
+    if labels.device.type != "cpu" or labels.numel() == 0 or torch.compiler.is_compiling():
+        return
+    low, high = (int(v) for v in torch.aminmax(labels))
+    if low < 0 or high >= classes:
+        raise UserError(
+            f"{OP}: expected labels in [0, {classes}), as gamma has {classes} rows; got values from {low} to {high}."
+        )

@@ -1,0 +1,339 @@
+"""PatchGAN loss: one number from maps of logits against one target, at one scale or several.
+
+With s over the S maps, n over the N samples and i over the M_s logits of a sample in map s:
+
+    loss_n = 1/S sum over s of 1/M_s sum over i of f(l_sni, t)         ("none")
+    loss   = 1/N sum over n of loss_n                                  ("mean")
+
+    mode     f(l, t)                                   f'(l, t)
+    bce      log(1 + e^l) - t l                        sigmoid(l) - t
+    ls       (l - t)^2                                 2 (l - t)
+    hinge    max(0, 1 - t l)                           -t where t l < 1, else 0
+    linear   -t l                                      -t
+
+Forward makes f' while it has each logit in hand; backward only scales it by grad_loss / (S M_s) or / (S M_s N).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ganengine.errors import UserError
+from ganengine.ops import dispatch
+from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe
+from ganengine.ops.registration import LIBRARY, define, differentiate, set_gradient
+
+OP = "patchgan_loss"
+
+Mode = Literal["bce", "ls", "hinge", "linear"]
+Target = float | Tensor
+
+
+class Formula(NamedTuple):
+    """One mode: f and its derivative with respect to the logit, each of (logits, target)."""
+
+    value: Callable[[Tensor, Target], Tensor]
+    slope: Callable[[Tensor, Target], Tensor]
+    signed: bool
+    """Targets are +1 and -1, and smoothing has no meaning."""
+
+
+def _bce(logits: Tensor, target: Target) -> Tensor:
+    return (1 - target) * logits - F.logsigmoid(logits)  # log(1 + e^l) - t l without overflow
+
+
+def _hinge_slope(logits: Tensor, target: Target) -> Tensor:
+    return torch.where(target * logits < 1, -_filled(logits, target), 0.0)
+
+
+def _filled(logits: Tensor, target: Target) -> Tensor:
+    """Return the target in the shape of the logits, without memory for it."""
+    whole = target if isinstance(target, Tensor) else logits.new_tensor(target)
+    return whole.expand_as(logits)
+
+
+MODES: Mapping[str, Formula] = MappingProxyType(
+    {
+        "bce": Formula(_bce, lambda logits, target: torch.sigmoid(logits) - target, signed=False),
+        "ls": Formula(
+            lambda logits, target: (logits - target).square(),
+            lambda logits, target: 2 * (logits - target),
+            signed=False,
+        ),
+        "hinge": Formula(lambda logits, target: F.relu(1 - target * logits), _hinge_slope, signed=True),
+        "linear": Formula(
+            lambda logits, target: -target * logits, lambda logits, target: -_filled(logits, target), signed=True
+        ),
+    }
+)
+
+
+def patchgan_loss(
+    maps: Tensor | Sequence[Tensor],
+    target: float | Sequence[float] | Tensor,
+    mode: Mode = "bce",
+    reduction: Literal["mean", "none"] = "mean",
+    smoothing: float = 0.0,
+) -> Tensor:
+    """Return the loss of maps of patch logits: mean over each map, mean over the maps, mean over the batch.
+
+    f(l, t) by mode:  bce log(1 + e^l) - t l;  ls (l - t)^2;  hinge max(0, 1 - t l);  linear -t l
+
+    Both sides of a discriminator in one call: `patchgan_loss([D(real), D(fake)], [1, 0])` is half the sum of the
+    real and the fake loss; a batch that holds both takes a target per sample instead.
+
+    Args:
+        maps: [N, ...] logits (never probabilities), float32, bfloat16, float16 or float64, of any shape behind N; or
+            several of one N, dtype and device: scales, or sides. Each counts the same, whatever its size.
+        target: what the logits should mean: 1 real, 0 fake (bce, ls: any number that is a target there); +1 real, -1
+            fake (hinge, linear: G's hinge loss is linear with +1, the Wasserstein terms are linear with +1 and -1).
+            One number, one number per map, or a tensor [N] of a number per sample. A tensor gets no gradient.
+        mode: "bce", "ls", "hinge" or "linear". There is no 1/2 in ls.
+        reduction: "mean": 0-d; "none": [N], for weights per sample.
+        smoothing: bce and ls: positive targets are lowered to (1 - smoothing) of themselves, others stay (one-sided, as
+            smoothing the fake side would move the optimum); in [0, 1).
+
+    Returns:
+        0-d or [N], float32 (float64 for float64 maps), whatever autocast says. An empty batch or map gives NaN, as a
+        mean of nothing does.
+
+    Raises:
+        UserError: dtypes, shapes, devices, targets or options do not fit.
+
+    Gradients: any order, with respect to every map. Saved for backward: the maps and f', in the maps' dtype.
+    Determinism: the same bits each time.
+    Paper: arXiv:1611.07004, section 3.2.2 (mean over patches); ls arXiv:1611.04076, eq. 2 without the 1/2; hinge
+        arXiv:1705.02894, eq. 3 and 4; linear arXiv:1701.07875, algorithm 1; smoothing arXiv:1606.03498, section 3.4.
+    """
+    maps = [maps] if isinstance(maps, Tensor) else list(maps)
+    _check_options(mode, reduction, smoothing)
+    _check_maps(maps)
+    numbers, samples = _targets(maps, target, mode, smoothing)
+    arguments = (maps, numbers, samples, mode, reduction == "mean")
+    if dispatch.takes_op(OP, maps[0].device.type):
+        loss: Tensor = FORWARD(*arguments)[0]
+        return loss
+    return reference_loss(*arguments)
+
+
+def reference_loss(
+    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool
+) -> Tensor:
+    """Return the loss: the formula of this module's head in plain PyTorch.
+
+    Args:
+        maps: S tensors [N, ...].
+        targets: a number per map; empty where `samples` holds them.
+        samples: [N] in the dtype of the loss (float32; float64 for float64 maps), a target per sample; or None.
+        mode: key of `MODES`.
+        mean: return the mean over the batch, 0-d, instead of [N].
+    """
+    per_map = [MODES[mode].value(logits, target).mean(1) for logits, target in _with_targets(maps, targets, samples)]
+    loss = torch.stack(per_map).mean(0)
+    return loss.mean() if mean else loss
+
+
+def reference(
+    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the loss and, per map, f' in the map's shape and dtype (contiguous); arguments as in `reference_loss`."""
+    slopes = [MODES[mode].slope(logits, target) for logits, target in _with_targets(maps, targets, samples)]
+    return reference_loss(maps, targets, samples, mode, mean), _like_maps(slopes, maps)
+
+
+def reference_backward(
+    grad_loss: Tensor,
+    slopes: Sequence[Tensor],
+    maps: Sequence[Tensor],
+    targets: Sequence[float],
+    samples: Tensor | None,
+    mode: str,
+    mean: bool,
+) -> list[Tensor]:
+    """Return the gradient of each map: grad_loss f' / (S M_s), and / N for the mean.
+
+    Args:
+        grad_loss: 0-d or [N].
+        slopes: f' per map, as forward returned it.
+        maps, targets, samples, mode: what f' was made of. Only the next derivative reads them.
+        mean: as in `reference_loss`.
+    """
+    return _like_maps(_scaled(grad_loss, [_wide(s) for s in slopes], mean), maps)
+
+
+def _scaled(grad_loss: Tensor, slopes: Sequence[Tensor], mean: bool) -> list[Tensor]:
+    grad = grad_loss if mean else grad_loss.unsqueeze(1)
+    shares = [len(slopes) * (s.numel() if mean else s.shape[1]) for s in slopes]
+    return [s * (grad / max(share, 1)) for s, share in zip(slopes, shares, strict=True)]
+
+
+def _with_targets(
+    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None
+) -> list[tuple[Tensor, Target]]:
+    """Pair each map, as [N, M] in the dtype of the loss, with its number or the samples' [N, 1]."""
+    wide = [_wide(m) for m in maps]
+    return list(zip(wide, targets if samples is None else [samples.unsqueeze(1)] * len(maps), strict=True))
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Return a map as [N, M] in the dtype of the loss."""
+    return logits.to(accumulation_dtype(logits.dtype)).reshape(logits.shape[0], logits.shape[1:].numel())
+
+
+def _like_maps(flat: Sequence[Tensor], maps: Sequence[Tensor]) -> list[Tensor]:
+    return [f.to(m.dtype).reshape(m.shape).contiguous() for f, m in zip(flat, maps, strict=True)]
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Fake kernels and gradients
+
+
+def _fake(
+    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool
+) -> tuple[Tensor, list[Tensor]]:
+    loss = maps[0].new_empty([] if mean else [maps[0].shape[0]], dtype=accumulation_dtype(maps[0].dtype))
+    return loss, [m.new_empty(m.shape) for m in maps]
+
+
+def _fake_backward(grad_loss: Tensor, slopes: Sequence[Tensor], maps: Sequence[Tensor], *_: Any) -> list[Tensor]:
+    return [m.new_empty(m.shape) for m in maps]
+
+
+class _Gradient(torch.autograd.Function):
+    """The forward op below autograd.
+
+    `torch.library.register_autograd` packs and unpacks tensor lists in Python, which doubles the cost of a small
+    map; a Function of as many arguments as there are maps does without.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, keyset: Any, targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool, *maps: Tensor
+    ) -> tuple[Tensor, ...]:
+        loss, slopes = _below_autograd(keyset, maps, targets, samples, mode, mean)
+        ctx.targets, ctx.mode, ctx.mean = targets, mode, mean
+        # f' counts as a constant: the gradient of the backward op knows how it depends on the maps.
+        ctx.mark_non_differentiable(*slopes)
+        ctx.save_for_backward(samples, *slopes, *maps)
+        return loss, *slopes
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        samples, *saved = ctx.saved_tensors
+        slopes, maps = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        grads = BACKWARD(grad_loss, slopes, maps, ctx.targets, samples, ctx.mode, ctx.mean)
+        needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad[5:], strict=True))
+        return (None, None, None, None, None, *needed)
+
+
+def _autograd(
+    keyset: Any, maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool
+) -> tuple[Tensor, Sequence[Tensor]]:
+    if torch.is_grad_enabled() and any(m.requires_grad for m in maps):
+        loss, *slopes = _Gradient.apply(keyset, targets, samples, mode, mean, *maps)  # type: ignore[no-untyped-call]
+        return loss, slopes
+    return _below_autograd(keyset, maps, targets, samples, mode, mean)
+
+
+def _below_autograd(keyset: Any, *arguments: Any) -> tuple[Tensor, Sequence[Tensor]]:
+    with torch._C._AutoDispatchBelowAutograd():
+        result: tuple[Tensor, Sequence[Tensor]] = FORWARD.redispatch(
+            keyset & torch._C._after_autograd_keyset, *arguments
+        )
+    return result
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+    grad_loss, _, maps, ctx.targets, samples, ctx.mode, ctx.mean = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(grad_loss, samples, *maps)
+
+
+def _gradient_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    grad_loss, samples, *maps = ctx.saved_tensors
+
+    def formula(grad_loss: Tensor, *maps: Tensor) -> list[Tensor]:
+        slopes = [MODES[ctx.mode].slope(logits, t) for logits, t in _with_targets(maps, ctx.targets, samples)]
+        return _like_maps(_scaled(grad_loss, slopes, ctx.mean), maps)
+
+    needs_loss, _, needs_maps, *_ = ctx.needs_input_grad
+    found = differentiate(formula, (grad_loss, *maps), (needs_loss, *needs_maps), grads)
+    return found[0], [None] * len(maps), found[1:], None, None, None, None
+
+
+FORWARD = define(
+    f"{OP}(Tensor[] maps, float[] targets, Tensor? samples, str mode, bool mean) -> (Tensor loss, Tensor[] slopes)",
+    reference=reference,
+    fake=_fake,
+)
+BACKWARD = define(
+    f"{OP}_backward(Tensor grad_loss, Tensor[] slopes, Tensor[] maps, float[] targets, Tensor? samples, str mode,"
+    " bool mean) -> Tensor[] grad_maps",
+    reference=reference_backward,
+    fake=_fake_backward,
+)
+LIBRARY.impl(OP, _autograd, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
+set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Checks
+
+
+def _check_options(mode: str, reduction: str, smoothing: float) -> None:
+    check_choice(OP, "mode", mode, MODES)
+    check_choice(OP, "reduction", reduction, ("mean", "none"))
+    if not 0 <= smoothing < 1:
+        raise UserError(f"{OP}: expected smoothing in [0, 1), got {smoothing}.")
+    if smoothing and MODES[mode].signed:
+        raise UserError(f"{OP}: smoothing is for bce and ls, got {smoothing} with {mode}. Leave it at 0.")
+
+
+def _check_maps(maps: Sequence[Tensor]) -> None:
+    if not maps:
+        raise UserError(f"{OP}: expected one map of logits or several, got an empty list.")
+    first = maps[0]
+    for k, m in enumerate(maps):
+        name = f"maps[{k}]"
+        check_float(OP, name, m)
+        check_device(OP, name, m, "maps[0]", first.device)
+        if m.dim() == 0:
+            raise UserError(f"{OP}: expected {name} [N, ...], got a single number.")
+        if m.shape[0] != first.shape[0] or m.dtype != first.dtype:
+            raise UserError(
+                f"{OP}: expected maps of one batch and dtype, got maps[0] {describe(first)} and {name} {describe(m)}. "
+                "Call the loss once for each."
+            )
+
+
+def _targets(
+    maps: Sequence[Tensor], target: float | Sequence[float] | Tensor, mode: str, smoothing: float
+) -> tuple[list[float], Tensor | None]:
+    """Return the target as (a number per map, None) or (none, a tensor [N]), smoothed."""
+    first = maps[0]
+    if isinstance(target, Tensor):
+        check_device(OP, "target", target, "maps", first.device)
+        if target.shape != first.shape[:1]:
+            raise UserError(
+                f"{OP}: expected target to be a number, a number per map or a tensor [N] = [{first.shape[0]}], "
+                f"got {describe(target)}."
+            )
+        if target.requires_grad:
+            raise UserError(f"{OP}: target gets no gradient, but it requires one. Pass target.detach().")
+        samples = target.to(accumulation_dtype(first.dtype))
+        return [], samples - smoothing * samples.clamp_min(0) if smoothing else samples
+    numbers = [float(target)] * len(maps) if isinstance(target, (int, float)) else [float(t) for t in target]
+    if len(numbers) != len(maps):
+        raise UserError(f"{OP}: expected one target or one per map ({len(maps)}), got {len(numbers)} targets.")
+    for t in numbers:
+        if MODES[mode].signed and t not in (1.0, -1.0):
+            raise UserError(f"{OP}: expected target +1 (real) or -1 (fake) with {mode}, got {t:g}.")
+        if mode == "bce" and t < 0:
+            raise UserError(f"{OP}: expected target 1 (real) or 0 (fake) with bce, got {t:g}.")
+    return [t - smoothing * max(t, 0.0) for t in numbers], None

@@ -1,0 +1,266 @@
+"""The networks of a run with their parameter groups, optimizers and averages, at one stage of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganengine import draws
+from ganengine.config import Settings
+from ganengine.ema import Average, decay_at
+from ganengine.errors import PluginError
+from ganengine.hardware import Hardware
+from ganengine.nn.context import name_modules
+from ganengine.variant import DataSpec, Optimizer, Schedule, Stage
+
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+"""Optimizers with a fused step on the CPU as well as on CUDA."""
+
+
+class Players:
+    """Networks (and tensors that are trained), what trains them and what averages them.
+
+    Args:
+        settings: the run's options.
+        spec: what the data gives.
+        schedule: names the optimizers, the phases and the averaged networks.
+        stage: index of the stage to build for.
+        optimizers: torch optimizer classes by name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: DataSpec,
+        schedule: Schedule,
+        stage: int,
+        hardware: Hardware,
+        optimizers: Mapping[str, Any],
+    ) -> None:
+        self.schedule, self.hardware = schedule, hardware
+        self.networks = build_networks(settings, spec, schedule.stages[stage], stage, hardware)
+        self.steps = dict.fromkeys(self.networks, 0)
+        self._ema = (settings.engine.ema_images, settings.engine.ema_rampup)
+        self._owner = self._number_parameters()
+        self.groups = {phase.name: self._group(phase.params) for phase in schedule.phases(stage)}
+        self.optimizers = self._build_optimizers(schedule, stage, optimizers)
+        self.averages: dict[str, Average] = {}
+        self.start_averages()
+
+    def _number_parameters(self) -> dict[int, str]:
+        names: dict[int, str] = {}
+        for name, network in self.networks.items():
+            if isinstance(network, nn.Parameter):
+                names.setdefault(id(network), name)
+            else:
+                for path, parameter in network.named_parameters(prefix=name):
+                    names.setdefault(id(parameter), path)
+        return names
+
+    def _group(self, names: tuple[str, ...]) -> list[nn.Parameter]:
+        found: dict[int, nn.Parameter] = {}
+        for name in names:
+            root, _, path = name.partition(".")
+            if root not in self.networks:
+                raise PluginError(f'A phase trains "{name}", but the networks are {", ".join(self.networks)}.')
+            part: Any = self.networks[root]
+            if path:
+                try:
+                    part = operator_get(part, path)
+                except AttributeError as error:
+                    raise PluginError(f'A phase trains "{name}", but "{root}" has no part "{path}".') from error
+            for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():
+                if parameter.requires_grad:
+                    found[id(parameter)] = parameter
+        return list(found.values())
+
+    def _build_optimizers(self, schedule: Schedule, stage: int, classes: Mapping[str, Any]) -> dict[str, Any]:
+        members: dict[str, dict[int, nn.Parameter]] = {}
+        for phase in schedule.phases(stage):
+            if phase.optimizer not in schedule.optimizers:
+                raise PluginError(
+                    f'Phase "{phase.name}" uses optimizer "{phase.optimizer}", '
+                    f"but the schedule has {', '.join(schedule.optimizers)}."
+                )
+            members.setdefault(phase.optimizer, {}).update({id(p): p for p in self.groups[phase.name]})
+        return {
+            name: make_optimizer(schedule.optimizers[name], list(parameters.values()), classes)
+            for name, parameters in members.items()
+            if parameters
+        }
+
+    def name_of(self, parameter: Tensor) -> str:
+        """Return a parameter's full name ("G.down.0.weight")."""
+        return self._owner[id(parameter)]
+
+    def count_step(self, phase: str) -> None:
+        """Note that the networks a phase trains have stepped."""
+        for name in {self.name_of(parameter).partition(".")[0] for parameter in self.groups[phase]}:
+            self.steps[name] += 1
+
+    # -- averages -------------------------------------------------------------------------------------------------
+
+    def start_averages(self) -> None:
+        """Begin the averages at the networks as they are."""
+        if self._ema[0] > 0:
+            self.averages = {
+                name: Average(self.networks[name])
+                for name in self.schedule.averaged
+                if isinstance(self.networks.get(name), nn.Module)
+            }
+
+    def update_averages(self, images: int, batch: int) -> None:
+        """Move every average towards its network."""
+        decay = decay_at(images, batch, *self._ema)
+        for name, average in self.averages.items():
+            average.update(self.networks[name], decay)
+
+    def sampling(self) -> dict[str, Any]:
+        """Return the networks to sample with: averaged ones where there are any."""
+        return {name: self.averages[name].network if name in self.averages else net for name, net in self.items()}
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Iterate over names and networks."""
+        yield from self.networks.items()
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of networks and averages, by the names that a checkpoint uses ("G/...", "G_ema/...")."""
+        found = network_tensors(self.networks)
+        return found | network_tensors({f"{name}_ema": average.network for name, average in self.averages.items()})
+
+    def optimizer_state(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the optimizers' state by optimizer and parameter name; tensors contiguous."""
+        return {
+            name: {
+                self.name_of(parameter): {
+                    key: value.detach().clone(memory_format=torch.contiguous_format)
+                    if isinstance(value, Tensor)
+                    else value
+                    for key, value in optimizer.state[parameter].items()
+                }
+                for parameter in optimizer.param_groups[0]["params"]
+                if parameter in optimizer.state
+            }
+            for name, optimizer in self.optimizers.items()
+        }
+
+    def load_optimizer_state(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        """Take over optimizer state by parameter name; moments get the parameter's own strides."""
+        for name, optimizer in self.optimizers.items():
+            saved = state.get(name, {})
+            for parameter in optimizer.param_groups[0]["params"]:
+                entry = saved.get(self.name_of(parameter))
+                if entry is None:
+                    continue
+                for key, value in entry.items():
+                    # Fused optimizers ignore strides: a moment in another layout would be read in the wrong order.
+                    if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim() > 0:
+                        value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                    elif isinstance(value, Tensor):
+                        value = value.clone()
+                    optimizer.state[parameter][key] = value
+
+    def take_over(self, old: Players, stage: Stage) -> None:
+        """Hand the older stage's parameters, averages and moments over by name, as `stage.hand_over` says."""
+        renames = dict(stage.hand_over)
+        tensors = old.tensors()
+        for name, tensor in self.tensors().items():
+            source = tensors.get(_renamed(name, renames))
+            if source is not None and source.shape == tensor.shape:
+                with torch.no_grad():
+                    tensor.copy_(source)
+        if not stage.reset_optimizers:
+            saved = old.optimizer_state()
+            dotted = {name: _renamed(name.replace(".", "/", 1), renames).replace("/", ".", 1) for name in self._names()}
+            self.load_optimizer_state(
+                {
+                    optimizer: {name: state[dotted[name]] for name in dotted if dotted[name] in state}
+                    for optimizer, state in saved.items()
+                }
+            )
+        self.steps.update({name: old.steps.get(name, 0) for name in self.steps})
+
+    def _names(self) -> list[str]:
+        return list(self._owner.values())
+
+
+def operator_get(module: Any, path: str) -> Any:
+    """Return the part of `module` at a dotted path, indices included."""
+    for word in path.split("."):
+        module = getattr(module, word)
+    return module
+
+
+def _renamed(name: str, renames: Mapping[str, str]) -> str:
+    """Return the older name of tensor `name` ("G/skip.weight") under rules like {"G.skip": "G.to_rgb"}."""
+    for new, old in renames.items():
+        prefix = new.replace(".", "/", 1)
+        if name == prefix or name.startswith((prefix + ".", prefix + "/")):
+            return old.replace(".", "/", 1) + name[len(prefix) :]
+    return name
+
+
+def build_networks(
+    settings: Settings, spec: DataSpec, stage: Stage, index: int, hardware: Hardware
+) -> dict[str, nn.Module | nn.Parameter]:
+    """Call the variant's builder under a seed of its own and put what it returns on the device."""
+    seed = draws.key(settings.engine.seed, "init", index)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = settings.variant.builder("networks")(settings.config, spec, stage)
+    networks: dict[str, nn.Module | nn.Parameter] = {}
+    for name, network in dict(built).items():
+        if isinstance(network, nn.Parameter):
+            networks[name] = nn.Parameter(network.detach().to(hardware.device), network.requires_grad)
+        elif isinstance(network, nn.Module):
+            network.to(hardware.device)
+            if hardware.channels_last:
+                network.to(memory_format=torch.channels_last)
+            networks[name] = network
+        else:
+            raise PluginError(
+                f'The networks builder of "{settings.variant.name}" returned {type(network).__name__} as "{name}"; '
+                "expected a torch Module or Parameter."
+            )
+    name_modules(networks)
+    return networks
+
+
+def network_tensors(networks: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return parameters and buffers of networks as "name/path" -> tensor; a bare parameter is "name/value"."""
+    found: dict[str, Tensor] = {}
+    for name, network in networks.items():
+        if isinstance(network, nn.Parameter):
+            found[f"{name}/value"] = network
+        else:
+            found.update({f"{name}/{path}": t for path, t in network.state_dict(keep_vars=True).items()})
+    return found
+
+
+def make_optimizer(recipe: Optimizer, parameters: list[nn.Parameter], classes: Mapping[str, Any]) -> Any:
+    """Make the torch optimizer that `recipe` names, fused where torch has it.
+
+    Raises:
+        PluginError: no such optimizer, or options it does not take.
+    """
+    if recipe.name not in classes:
+        raise PluginError(f'No optimizer is called "{recipe.name}"; there are {", ".join(sorted(classes))}.')
+    kind = classes[recipe.name]
+    options = dict(recipe.options)
+    if kind in FUSED and all(parameter.is_floating_point() for parameter in parameters):
+        options.setdefault("fused", True)
+    try:
+        # The learning rate is set before every step from the schedule.
+        return kind(parameters, lr=0.0, **options)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f'Optimizer "{recipe.name}" does not take these options: {error}.') from error
+
+
+def same_layout(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape lie in memory in the same order."""
+    return all(n <= 1 or i == j for n, i, j in zip(a.shape, a.stride(), b.stride(), strict=True))

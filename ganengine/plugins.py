@@ -1,0 +1,352 @@
+"""Find, load, check and list plugins; a broken one is reported and left out, the others work.
+
+Plugins are looked up by entry point (group `ganengine`) and loaded one by one by our own loop: pluggy's own loader
+lets one bad plugin stop everything. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+import pluggy
+
+from ganengine import builtin, hookspecs
+from ganengine.errors import PluginError, nearest
+from ganengine.variant import API, Component, DataSource, Variant
+
+GROUP = "ganengine"
+PREFIX = "ganengine_"
+
+KINDS: dict[str, tuple[str, type]] = {
+    "variant": ("ganengine_variants", Variant),
+    "data source": ("ganengine_data_sources", DataSource),
+    "architecture": ("ganengine_architectures", Component),
+    "loss": ("ganengine_losses", Component),
+    "penalty": ("ganengine_penalties", Component),
+    "initialiser": ("ganengine_initialisers", Component),
+    "optimizer": ("ganengine_optimizers", Component),
+    "augmentation": ("ganengine_augmentations", Component),
+    "metric": ("ganengine_metrics", Component),
+    "exporter": ("ganengine_exporters", Component),
+    "command": ("ganengine_commands", Component),
+}
+"""What plugins add: kind -> (hook, record)."""
+
+Record = TypeVar("Record", Variant, DataSource, Component)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plugin comes from."""
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}" if self.version else self.distribution
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a plugin was left out, and what to do."""
+
+    origin: Origin
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.origin.name} ({self.origin}): {self.reason} {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Record]):
+    """A record and the plugin that it belongs to."""
+
+    record: Record
+    origin: Origin
+
+
+@dataclass
+class Registry:
+    """Everything that is installed, by kind and name."""
+
+    manager: pluggy.PluginManager
+    origins: list[Origin] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    blocked: list[Origin] = field(default_factory=list)
+    entries: dict[str, dict[str, Entry[Any]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+
+    def get(self, kind: str, name: str) -> Any:
+        """Return the record of that kind and name.
+
+        Raises:
+            PluginError: there is none; the message offers the nearest names and tells of plugins left out.
+        """
+        if name in self.entries[kind]:
+            return self.entries[kind][name].record
+        known = self.entries[kind]
+        message = f'No {kind} is called "{name}".{nearest(name, known)}'
+        message += f" Installed: {', '.join(sorted(known)) or 'none'}."
+        if self.faults:
+            message += f" {len(self.faults)} plugin(s) were left out: see `ganengine plugins doctor`."
+        raise PluginError(message)
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant called `name`, or raise a PluginError that offers near names."""
+        found: Variant = self.get("variant", name)
+        return found
+
+    def sources(self) -> dict[str, DataSource]:
+        """Return all data sources by name."""
+        return {name: entry.record for name, entry in self.entries["data source"].items()}
+
+
+class _FaultError(Exception):
+    """A reason and a remedy, on the way to a `Fault`."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
+
+
+@functools.cache
+def registry() -> Registry:
+    """Load all installed plugins once and return what they add.
+
+    `GANENGINE_BLOCK` (names, comma-separated) leaves plugins out; `GANENGINE_STRICT_PLUGINS=1` turns any fault into
+    an error.
+
+    Raises:
+        PluginError: strict, and a plugin is at fault.
+    """
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    loaded = Registry(manager)
+    if os.environ.get("GANENGINE_TRACE_HOOKS") == "1":
+        manager.trace.root.setwriter(lambda text: sys.stderr.write(text))
+        manager.enable_tracing()
+    _add(loaded, Origin("builtin", "ganengine", _version("ganengine"), "ganengine.builtin"), lambda: builtin)
+    blocked = {name.strip() for name in os.environ.get("GANENGINE_BLOCK", "").split(",") if name.strip()}
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        distribution = point.dist
+        name, version = (distribution.name, distribution.version) if distribution else ("unknown", "")
+        origin = Origin(point.name, name, version, point.value)
+        if blocked & {point.name, name}:
+            loaded.blocked.append(origin)
+            continue
+        _add(loaded, origin, point.load)
+    _be_strict(loaded)
+    return loaded
+
+
+def add_path(path: Path) -> None:
+    """Add a plugin under development: a Python file, a package folder, or a project folder with a pyproject.toml.
+
+    Raises:
+        PluginError: nothing there can be loaded as a plugin.
+    """
+    loaded = registry()
+    before = len(loaded.faults)
+    for origin, load in _from_path(path):
+        _add(loaded, origin, load)
+    if len(loaded.faults) > before:
+        raise PluginError("; ".join(str(fault) for fault in loaded.faults[before:]))
+
+
+def _from_path(path: Path) -> Iterator[tuple[Origin, Callable[[], ModuleType]]]:
+    if not path.exists():
+        raise PluginError(f"--plugin {path}: expected a Python file or a folder; it does not exist.")
+    if path.is_file():
+        yield Origin(path.stem, str(path), "", path.stem), functools.partial(_load_file, path)
+        return
+    project = path / "pyproject.toml"
+    if not project.is_file():
+        if not (path / "__init__.py").is_file():
+            raise PluginError(
+                f"--plugin {path}: expected a package (with __init__.py) or a project (with pyproject.toml); "
+                "the folder has neither."
+            )
+        sys.path.insert(0, str(path.resolve().parent))
+        yield Origin(path.name, str(path), "", path.name), functools.partial(importlib.import_module, path.name)
+        return
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    points = tomllib.loads(project.read_text()).get("project", {}).get("entry-points", {}).get(GROUP, {})
+    if not points:
+        raise PluginError(f'--plugin {path}: expected [project.entry-points.{GROUP}] in "{project}"; there is none.')
+    source = path / "src" if (path / "src").is_dir() else path
+    sys.path.insert(0, str(source.resolve()))
+    for name, module in points.items():
+        yield Origin(name, str(path), "", module), functools.partial(importlib.import_module, module)
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"--plugin {path}: expected a Python file (.py).")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _add(loaded: Registry, origin: Origin, load: Callable[[], object]) -> None:
+    """Load one plugin and check all of it; on any fault nothing of it stays registered."""
+    if any(known.module == origin.module and known.name == origin.name for known in loaded.origins):
+        return  # found twice, for example installed and given with --plugin
+    key = f"{origin.distribution}:{origin.name}"
+    try:
+        module = _load(load)
+        _register(loaded.manager, key, module)
+        added = list(_records(loaded, origin, loaded.manager, key))
+    except _FaultError as fault:
+        if loaded.manager.has_plugin(key):
+            loaded.manager.unregister(name=key)
+        loaded.faults.append(Fault(origin, fault.reason, fault.remedy))
+        return
+    for kind, record in added:
+        loaded.entries[kind][record.name] = Entry(record, origin)
+    loaded.origins.append(origin)
+
+
+def _load(load: Callable[[], object]) -> object:
+    try:
+        module = load()
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # a plugin may raise anything, SystemExit included
+        remedy = "Reinstall it, or ask its authors; GANENGINE_BLOCK leaves it out."
+        raise _FaultError(f"it cannot be imported ({type(error).__name__}: {error}).", remedy) from error
+    stated = getattr(module, "GANENGINE_API", None)
+    if stated != API:
+        what = "states no GANENGINE_API" if stated is None else f"is written for plugin API {stated}"
+        older = isinstance(stated, int) and stated > API
+        remedy = "Upgrade ganengine." if older else f"Install a version of it that states GANENGINE_API = {API}."
+        raise _FaultError(f"it {what}; this engine has API {API}.", remedy)
+    return module
+
+
+def _register(manager: pluggy.PluginManager, key: str, module: object) -> None:
+    hooks = {spec for spec in vars(hookspecs) if spec.startswith(PREFIX)}
+    for name in vars(module):
+        value = getattr(module, name)
+        if not name.startswith(PREFIX) or not callable(value) or isinstance(value, type):
+            continue
+        if name not in hooks:
+            raise _FaultError(f'it implements a hook "{name}" that does not exist.{nearest(name, hooks)}', "Rename it.")
+        if not hasattr(value, f"{GROUP}_impl"):
+            raise _FaultError(f'"{name}" is not marked as a hook.', "Put @hookimpl above it.")
+    try:
+        manager.register(module, name=key)
+        manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise _FaultError(f"a hook does not fit the contract ({reason}).", "See docs/contract.md.") from error
+
+
+def _records(
+    loaded: Registry, origin: Origin, manager: pluggy.PluginManager, key: str
+) -> Iterator[tuple[str, Variant | DataSource | Component]]:
+    for kind, (hook, record_type) in KINDS.items():
+        seen: set[str] = set()
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name != key:
+                continue
+            for record in _call(implementation.function, hook):
+                if not isinstance(record, record_type):
+                    raise _FaultError(f"{hook} returned {record!r}.", f"Return {record_type.__name__} records.")
+                holder = loaded.entries[kind].get(record.name)
+                if holder or record.name in seen:
+                    owner = holder.origin if holder else origin
+                    raise _FaultError(
+                        f'its {kind} "{record.name}" is already taken by plugin {owner.name} ({owner}).',
+                        "Uninstall one of the two, or leave one out with GANENGINE_BLOCK.",
+                    )
+                seen.add(record.name)
+                _check_builders(record)
+                if isinstance(record, Variant):
+                    check_options(record)
+                yield kind, record
+
+
+def _call(function: Callable[[], Iterable[Any]], hook: str) -> list[Any]:
+    try:
+        return list(function())
+    except Exception as error:
+        raise _FaultError(f"{hook} failed ({type(error).__name__}: {error}).", "Ask its authors.") from error
+
+
+def _check_builders(record: Variant | DataSource | Component) -> None:
+    if isinstance(record, Variant):
+        named = {what: getattr(record, what) for what in (*Variant.BUILDERS, "baseline")}
+    else:
+        named = {"build": record.build, "recognise": getattr(record, "recognise", None)}
+    for what, reference in named.items():
+        if reference is None:
+            continue
+        module, _, attribute = str(reference).partition(":")
+        try:
+            found = bool(module and attribute) and importlib.util.find_spec(module) is not None
+        except (ImportError, ValueError):
+            found = False
+        if not found:
+            raise _FaultError(
+                f'"{record.name}": its builder {what}="{reference}" names a module that does not exist.',
+                'Write "module:function" of an importable module.',
+            )
+
+
+def check_options(variant: Variant) -> None:
+    """Check that a variant's options fit beside the engine's and that its presets name existing ones."""
+    from ganengine.config import RunOptions
+
+    if not dataclasses.is_dataclass(variant.config):
+        raise _FaultError(f'variant "{variant.name}": config is no dataclass.', "Make it a frozen dataclass.")
+    engine = {f.name for f in dataclasses.fields(RunOptions)}
+    own = dataclasses.fields(variant.config)
+    clash = sorted(engine & {f.name for f in own})
+    if clash:
+        raise _FaultError(f'variant "{variant.name}": option(s) {", ".join(clash)} belong to the engine.', "Rename.")
+    required = [
+        f.name for f in own if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if required:
+        raise _FaultError(f'variant "{variant.name}": {", ".join(required)} have no default.', "Give them one.")
+    known = engine | {f.name for f in own}
+    sets: dict[str, Mapping[str, Any]] = {"defaults": variant.defaults, "smallest": variant.smallest}
+    sets |= {f"preset {name}": preset for name, preset in variant.presets.items()}
+    for name, options in sets.items():
+        for option in options:
+            if option.replace("-", "_") not in known:
+                raise _FaultError(
+                    f'variant "{variant.name}": {name} sets an unknown option "{option}".{nearest(option, known)}',
+                    "Correct the name.",
+                )
+
+
+def _be_strict(loaded: Registry) -> None:
+    if loaded.faults and os.environ.get("GANENGINE_STRICT_PLUGINS") == "1":
+        faults = "\n".join(str(fault) for fault in loaded.faults)
+        raise PluginError(f"GANENGINE_STRICT_PLUGINS=1 and {len(loaded.faults)} plugin(s) are at fault:\n{faults}")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,165 @@
+"""The folder of a run: config.yaml, log.jsonl, environment.json, samples/ and checkpoints/."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from ganengine.config import Settings, from_dict
+from ganengine.data.pictures import save_picture
+from ganengine.errors import UserError
+from ganengine.hardware import Hardware, cpu_name
+from ganengine.plugins import Registry
+
+PACKAGES = ("ganengine", "torch", "numpy", "pillow", "safetensors", "pluggy", "tyro")
+
+
+class RunFolder:
+    """Paths and files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.samples = path / "samples"
+        self.log = path / "log.jsonl"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def check_free(cls, out: Path | None) -> None:
+        """Raise a UserError if the folder that was asked for exists already."""
+        if out is not None and (out.exists() or out.is_symlink()):
+            raise UserError(
+                f"--out {out}: expected a name that is free; it exists. "
+                f"Choose another, or go on with it by `ganengine resume {out}`."
+            )
+
+    @classmethod
+    def create(cls, out: Path | None, variant: str) -> RunFolder:
+        """Make the folder of a new run: `out`, or runs/VARIANT, runs/VARIANT-2, ...
+
+        Raises:
+            UserError: `out` exists, or the folder cannot be made.
+        """
+        cls.check_free(out)
+        number = 1
+        while True:
+            path = out or Path("runs") / (variant if number == 1 else f"{variant}-{number}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if out is not None:
+                    cls.check_free(out)
+                number += 1
+                continue
+            except OSError as error:
+                raise UserError(f"The run's folder {path} cannot be made: {error.strerror or error}.") from error
+            folder = cls(path)
+            folder.checkpoints.mkdir()
+            folder.samples.mkdir()
+            return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open the folder of an existing run.
+
+        Raises:
+            UserError: it is no such folder.
+        """
+        if not path.is_dir():
+            raise UserError(f"{path}: expected the folder of a run; there is no such folder.")
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"{path}: expected the folder of a run; it has no config.yaml.")
+        return cls(path)
+
+    def write_config(self, settings: Settings) -> None:
+        """Write config.yaml: all options, also usable as `--config`."""
+        text = yaml.safe_dump(settings.to_dict(), sort_keys=False, default_flow_style=None)
+        _write(self.path / "config.yaml", text)
+
+    def read_config(self, registry: Registry) -> Settings:
+        """Read config.yaml back.
+
+        Raises:
+            UserError: it is damaged, or names a variant or option that is not there.
+        """
+        path = self.path / "config.yaml"
+        try:
+            record = yaml.safe_load(path.read_text(encoding="utf-8"))
+            variant = record["variant"]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+            what = " ".join(str(error).split())
+            raise UserError(f"{path}: expected the options of a run; it cannot be read ({what}).") from error
+        return from_dict(registry.variant(str(variant)), record, str(path))
+
+    def write_environment(self, hardware: Hardware, notes: Mapping[str, Any]) -> None:
+        """Write environment.json: versions, machine, and every automatic choice."""
+        record = {
+            "schema": 1,
+            "versions": versions(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpu": cpu_name(),
+            "device": str(hardware.device),
+            "threads": hardware.threads,
+            "precision": hardware.precision,
+            "channels_last": hardware.channels_last,
+            **notes,
+        }
+        if hardware.device.type == "cuda":
+            record["gpu"] = torch.cuda.get_device_name(hardware.device)
+        _write(self.path / "environment.json", json.dumps(record, indent=1) + "\n")
+
+    def append_log(self, line: Mapping[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def log_bytes(self) -> int:
+        """Return the length of log.jsonl."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def cut_log(self, length: int) -> None:
+        """Drop what stands in log.jsonl past `length` bytes."""
+        if self.log_bytes() > length:
+            os.truncate(self.log, length)
+
+    def save_sample(self, images: int, sheet: np.ndarray) -> Path:
+        """Write a preview, numbered by images shown."""
+        self.samples.mkdir(exist_ok=True)
+        path = self.samples / f"{images:09d}.png"
+        save_picture(path, sheet)
+        return path
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what matters to a run's numbers."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        print(f"{path} cannot be written: {error.strerror or error}.", file=sys.stderr)
+        raise

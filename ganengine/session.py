@@ -1,0 +1,172 @@
+"""Put together what a run needs: data, hardware, trainer; for a new run, a resumed one, or one that is only used."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from ganengine import checkpoint, ops
+from ganengine.config import Budget, RunOptions, Settings
+from ganengine.data.dataset import Dataset
+from ganengine.data.loader import Loader
+from ganengine.data.options import DataOptions
+from ganengine.data.sources import open_data
+from ganengine.display import Display
+from ganengine.errors import UserError
+from ganengine.hardware import Hardware, choose
+from ganengine.plugins import Registry, registry
+from ganengine.runfolder import RunFolder
+from ganengine.trainer import Trainer, load_tensors
+from ganengine.variant import Variant
+
+
+class Session:
+    """A trainer with its data, open until the `with` block ends."""
+
+    def __init__(self, settings: Settings, hardware: Hardware, display: Display | None = None) -> None:
+        self.settings, self.hardware = settings, hardware
+        self.display = display or Display()
+        options = settings.engine
+        ops.set_mode(options.ops)
+        self.dataset = open_dataset(settings.variant, options, registry())
+        self.dataset.check_batch(options.batch)
+        self.loader = Loader(self.dataset, data_options(options), on_bad=self._tell_bad)
+        try:
+            self.trainer = Trainer(settings, self.dataset, self.loader, hardware, registry(), self.display)
+        except BaseException:
+            self.loader.close()
+            raise
+
+    @classmethod
+    def new(cls, settings: Settings, display: Display | None = None) -> Session:
+        """Make a session at step 0.
+
+        Raises:
+            UserError: a device, data or option that does not fit; nothing is on disk then.
+        """
+        session = cls(settings, choose(settings.engine), display)
+        if settings.engine.init_from is not None:
+            session._init_from(settings.engine.init_from)
+        return session
+
+    @classmethod
+    def resumed(cls, settings: Settings, folder: RunFolder, display: Display | None = None) -> Session:
+        """Make a session that stands where the newest whole checkpoint of `folder` was written.
+
+        Raises:
+            CheckpointError: there is none, or it does not fit.
+        """
+        saved, faults = checkpoint.newest(folder.checkpoints)
+        # The same threads and precision, or sums would round otherwise.
+        engine = dataclasses.replace(
+            settings.engine, threads=int(saved.meta["threads"]), precision=saved.meta["precision"]
+        )
+        session = cls(dataclasses.replace(settings, engine=engine), choose(engine), display)
+        for fault in faults:
+            session.display.note(f"Passed over a checkpoint: {fault}")
+        session.trainer.load(saved)
+        folder.cut_log(session.trainer.position.log_bytes)
+        for warning in session._promises(saved):
+            session.display.note(warning)
+        session.display.note(f"Going on at step {saved.step}, {session.trainer.position.images} images.")
+        return session
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.loader.close()
+
+    def begin(self, folder: RunFolder) -> None:
+        """Write what describes a new run."""
+        folder.write_config(self.settings)
+        folder.write_environment(self.hardware, self.notes())
+
+    def notes(self) -> dict[str, object]:
+        """Return the automatic choices and counts that a reader of the run wants to know."""
+        networks = self.trainer.players.networks
+        return {
+            "ops": ops.mode(),
+            "optimizers": {
+                name: f"{type(optimizer).__name__}{' (fused)' if optimizer.defaults.get('fused') else ''}"
+                for name, optimizer in self.trainer.players.optimizers.items()
+            },
+            "parameters": {
+                name: sum(p.numel() for p in net.parameters()) if isinstance(net, torch.nn.Module) else net.numel()
+                for name, net in networks.items()
+            },
+            "data": self.dataset.spec.to_dict(),
+            "splits": dict(self.dataset.splits),
+            "horizon": self.trainer.horizon,
+        }
+
+    def nothing_left(self, budget: Budget) -> str:
+        """Return why there is nothing to train under `budget`, or ""."""
+        return self.trainer.why_stop(budget)
+
+    def farewell(self, folder: RunFolder, reason: str) -> str:
+        """Return what to tell at the end of a run: why it ended, its picture, and what to do next."""
+        pictures = sorted(folder.samples.glob("*.png"))
+        lines = [f"Stopped: {reason}. Everything is in {folder}."]
+        if pictures:
+            lines.append(f"  picture          {pictures[-1]}")
+        lines.append(f"  go on            ganengine resume {folder} --max-images {2 * self.trainer.position.images}")
+        lines.append(f"  draw pictures    ganengine sample {folder}")
+        if any(view.kind == "translate" for view in self.trainer.views.values()):
+            lines.append(f"  use it           ganengine translate {folder} IN OUT")
+            lines.append(f"  measure it       ganengine eval {folder} --split test --metrics l1,psnr")
+        return "\n".join(lines)
+
+    def _tell_bad(self, path: str, reason: str) -> None:
+        self.display.note(f"Left out {path}: {reason}")
+
+    def _init_from(self, path: Path) -> None:
+        source = RunFolder.open(path)
+        saved, _ = checkpoint.newest(source.checkpoints)
+        named = saved.meta.get("variant")
+        if named != self.settings.variant.name:
+            raise UserError(
+                f'--init-from {path}: expected a run of "{self.settings.variant.name}", got one of "{named}".'
+            )
+        tensors = self.trainer.players.tensors()
+        fitting = {n: t for n, t in tensors.items() if n in saved.networks and saved.networks[n].shape == t.shape}
+        if not fitting:
+            raise UserError(f"--init-from {path}: none of its tensors fits these networks. Use the same options.")
+        load_tensors(fitting, dataclasses.replace(saved, networks={n: saved.networks[n] for n in fitting}))
+        self.display.note(f"Took {len(fitting)} of {len(tensors)} tensors over from {path}, step {saved.step}.")
+
+    def _promises(self, saved: checkpoint.Checkpoint) -> list[str]:
+        """Return why going on may not be bit for bit what an unbroken run would have been."""
+        told = []
+        if saved.meta["fingerprint"] != self.dataset.fingerprint:
+            told.append("The data has changed since the checkpoint: going on, but not as an unbroken run would have.")
+        then, now = saved.meta["versions"].get("torch"), torch.__version__
+        if then not in (now, now.partition("+")[0]):
+            told.append(f"The checkpoint was written with torch {then}, this is {now}: bits may differ.")
+        if saved.meta["device"] != self.hardware.device.type:
+            told.append(f"The checkpoint was written on {saved.meta['device']}, this is {self.hardware.device.type}.")
+        return told
+
+
+def data_options(options: RunOptions) -> DataOptions:
+    """Return what the data layer needs to know of the engine's options."""
+    shared = {f.name for f in dataclasses.fields(DataOptions)} & {f.name for f in dataclasses.fields(RunOptions)}
+    return DataOptions(**{name: getattr(options, name) for name in shared})
+
+
+def open_dataset(variant: Variant, options: RunOptions, plugins: Registry) -> Dataset:
+    """Open the data that was asked for, or the variant's own.
+
+    Raises:
+        DataError: it is missing or does not fit the variant.
+        UserError: none was given and the variant brings none.
+    """
+    argument = options.data or variant.data
+    if not argument:
+        raise UserError(f"expected a folder of data, as in `ganengine run {variant.name} FOLDER`; got none.")
+    return open_data(argument, variant.fields, data_options(options), plugins.sources())

@@ -1,0 +1,64 @@
+"""A run that is only used: its networks, its views and what its data looked like."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ganengine import checkpoint, ops
+from ganengine.hardware import choose
+from ganengine.nn.context import Statistics
+from ganengine.players import build_networks, network_tensors
+from ganengine.plugins import registry
+from ganengine.runfolder import RunFolder
+from ganengine.sampling import Sampler
+from ganengine.trainer import load_tensors
+from ganengine.variant import DataSpec, Progress
+
+
+class Trained:
+    """A run that is only used: networks to sample with, and its views.
+
+    Args:
+        folder: the run.
+        device: where to compute; "auto" is a GPU where there is one.
+        seed: for the draws of views; None: the run's own.
+        statistics: what normalisation uses.
+    """
+
+    def __init__(
+        self, folder: RunFolder, *, device: str = "auto", seed: int | None = None, statistics: Statistics = "own",
+        threads: int | None = None, precision: str | None = None,
+    ) -> None:  # fmt: skip
+        self.folder = folder
+        self.settings = folder.read_config(registry())
+        self.checkpoint, self.faults = checkpoint.newest(folder.checkpoints)
+        meta, variant = self.checkpoint.meta, self.settings.variant
+        engine = dataclasses.replace(
+            self.settings.engine, device=device, threads=threads, precision=precision or "auto"
+        )  # fmt: skip
+        self.hardware = choose(engine)
+        ops.set_mode(engine.ops)
+        self.spec = DataSpec.from_dict(meta["data"])
+        stage = int(meta["stage"])
+        schedule = variant.builder("schedule")(self.settings.config)
+        networks = build_networks(self.settings, self.spec, schedule.stages[stage], stage, self.hardware)
+        wanted = network_tensors(networks)
+        saved = dict(self.checkpoint.networks)
+        for name in list(saved):
+            root, slash, path = name.partition("/")
+            if root.endswith("_ema"):
+                # Sampling uses the averaged networks where there are any.
+                saved[root.removesuffix("_ema") + slash + path] = saved.pop(name)
+        load_tensors(wanted, dataclasses.replace(self.checkpoint, networks=saved))
+        at = self.checkpoint.state["position"]
+        progress = Progress(
+            at["step"], at["images"], int(meta["horizon"]), stage, at["images"] - at["stage_start"]
+        )  # fmt: skip
+        self.sampler = Sampler(
+            networks,
+            dict(variant.builder("views")(self.settings.config)),
+            self.hardware,
+            engine.seed if seed is None else seed,
+            progress,
+            statistics=statistics,
+        )

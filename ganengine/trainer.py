@@ -1,0 +1,550 @@
+"""The one loop. It knows phases, stages and budgets; it never knows a variant's name."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganengine import __version__, checkpoint, draws
+from ganengine.config import Budget, Settings
+from ganengine.data.dataset import Dataset
+from ganengine.data.loader import Loader
+from ganengine.data.pictures import sheet
+from ganengine.display import Display
+from ganengine.errors import CheckpointError, PluginError, TrainingError, UserError
+from ganengine.hardware import Hardware
+from ganengine.observers import Observers
+from ganengine.players import Players
+from ganengine.plugins import Registry
+from ganengine.records import CheckpointRecord, EndRecord, RunRecord, StepRecord, TickRecord
+from ganengine.runfolder import RunFolder, versions
+from ganengine.sampling import Sampler
+from ganengine.stats import Means
+from ganengine.step import Step
+from ganengine.update import Updater, measured, reported
+from ganengine.variant import DataSpec, Due, Group, Phase, Progress, Schedule, State
+
+SKIPS_IN_A_ROW = 50
+"""So many updates without a finite gradient end a run that was told to skip them."""
+
+ROLLBACKS = 3
+"""So many returns to the same checkpoint end a run."""
+
+
+@dataclass
+class Position:
+    """Where the loop stands; all of it is in a checkpoint."""
+
+    step: int = 0
+    images: int = 0
+    stage: int = 0
+    stage_start: int = 0
+    salt: int = 0
+    """Counts rollbacks: other numbers are drawn after one."""
+    skipped: int = 0
+    """Updates left out for a non-finite gradient."""
+    log_bytes: int = 0
+
+
+@dataclass
+class Clock:
+    """Time spent training; the only part of a run that depends on the clock."""
+
+    before: float = 0.0
+    """Seconds of earlier commands on this run."""
+    began: float = field(default_factory=time.monotonic)
+
+    def here(self) -> float:
+        """Return the seconds since this command began to train."""
+        return time.monotonic() - self.began
+
+    def total(self) -> float:
+        """Return the seconds that the run has been trained."""
+        return self.before + self.here()
+
+
+class Trainer:
+    """Trains one run.
+
+    Args:
+        settings: all options.
+        dataset: what to draw batches from.
+        hardware: what to compute on.
+        registry: installed plugins: optimizers by name, observers.
+        display: what the user sees meanwhile.
+    """
+
+    def __init__(
+        self, settings: Settings, dataset: Dataset, loader: Loader, hardware: Hardware, registry: Registry,
+        display: Display,
+    ) -> None:  # fmt: skip
+        self.settings, self.dataset, self.loader = settings, dataset, loader
+        self.hardware, self.display = hardware, display
+        variant, options = settings.variant, settings.engine
+        self.schedule: Schedule = variant.builder("schedule")(settings.config)
+        self.views = dict(variant.builder("views")(settings.config))
+        self.losses = dict(variant.builder("losses")(settings.config))
+        check_schedule(self.schedule, self.losses)
+        self.horizon = horizon(settings, dataset.spec)
+        self.position = Position()
+        self.clock = Clock()
+        self.means = Means()
+        self.observers = Observers(registry.manager)
+        self._classes = {name: entry.record.load() for name, entry in registry.entries["optimizer"].items()}
+        self.players, self.updater = self._build(0)
+        self.state = {name: torch.tensor(v, device=hardware.device) for name, v in self.schedule.state.items()}
+        self._skips_in_a_row = 0
+        self._rollbacks = 0
+        self._signal = 0
+        self._preview_batch = loader.fixed(preview_split(dataset), options.preview) if options.preview else None
+
+    def _build(self, stage: int) -> tuple[Players, Updater]:
+        players = Players(
+            self.settings, self.dataset.spec, self.schedule, stage, self.hardware, self._classes
+        )  # fmt: skip
+        return players, Updater(players, self.losses, self.hardware)
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def train(self, folder: RunFolder, budget: Budget) -> str:
+        """Train until a budget or the horizon is reached, or a signal comes; save; return why it ended.
+
+        Raises:
+            TrainingError: gradients stay non-finite.
+        """
+        self.folder = folder
+        self.clock = Clock(self.clock.total() - self.clock.here())
+        options = self.settings.engine
+        self.observers.tell("run_start", RunRecord(folder.path, self.settings.to_dict(), self.position.step))
+        with self._signals(), self.display.running(self._goal(budget), self.progress(), self.clock):
+            if self.position.step == 0:
+                self._preview()
+                # A run that is killed before its first regular checkpoint can go on too.
+                self._save()
+            while not (reason := self.why_stop(budget)):
+                self._grow()
+                try:
+                    self._round()
+                except _RollbackError as fault:
+                    self.roll_back(str(fault))
+                    continue
+                if self.position.step % options.tick_every == 0:
+                    self._tick()
+                if self.position.step % options.checkpoint_every == 0:
+                    self._save()
+            self._finish()
+        self.observers.tell("run_end", EndRecord(folder.path, self.position.step, self.position.images, reason))
+        return reason
+
+    @property
+    def signal(self) -> int:
+        """The signal that asked the run to stop, or 0."""
+        return self._signal
+
+    def progress(self) -> Progress:
+        """Return where the run stands, as ramps, gates and losses see it."""
+        at = self.position
+        return Progress(at.step, at.images, self.horizon, at.stage, at.images - at.stage_start)
+
+    def _round(self) -> None:
+        """Do one step: every phase that is due, averages, measured state."""
+        before = self.position.images
+        progress, steps = self.progress(), _Steps(self)
+        losses: dict[str, Tensor] = {}
+        for group in self.schedule.at(progress, self._host_state()):
+            self._simultaneous(group, steps, losses) if len(group) > 1 else self._alone(group[0], steps, losses)
+        self.position.step += 1
+        shown = self.position.images - before
+        self.players.update_averages(self.position.images, shown)
+        self._update_state(steps.all)
+        for name, value in (losses | {f"d/{k}": v for k, v in reported(steps.all).items()}).items():
+            self.means.add(name, value)
+        if self.observers.watched("step"):
+            self.observers.tell("step", StepRecord(self.position.step, self.position.images, losses))
+        self.display.step(self.progress())
+
+    def _alone(self, due: Due, steps: _Steps, losses: dict[str, Tensor]) -> None:
+        for repeat in range(due.repeats):
+            parts = steps.of(due.phase, repeat, due.repeats)
+            losses.update(self.updater.gradients(due, parts))
+            self._apply(due, parts)
+
+    def _simultaneous(self, group: Sequence[Due], steps: _Steps, losses: dict[str, Tensor]) -> None:
+        taken = []
+        for due in group:
+            parts = steps.of(due.phase, 0, 1)
+            losses.update(self.updater.gradients(due, parts))
+            taken.append((due, parts, self.updater.take(due)))
+        for due, parts, gradients in taken:
+            self.updater.put(due, gradients)
+            self._apply(due, parts)
+
+    def _apply(self, due: Due, parts: Sequence[Step]) -> None:
+        if self.updater.step(due):
+            self._skips_in_a_row = 0
+        else:
+            self._nonfinite(due.phase)
+        with torch.no_grad():
+            for action in due.phase.after:
+                for part in parts:
+                    action(part)
+        if self.updater.scaler.is_enabled():
+            self.updater.scaler.update()
+
+    def _nonfinite(self, phase: Phase) -> None:
+        where = f'phase "{phase.name}" at step {self.position.step}'
+        self.position.skipped += 1
+        self._skips_in_a_row += 1
+        treatment = self.settings.engine.on_nonfinite
+        if treatment == "stop":
+            raise TrainingError(
+                f"A gradient of {where} is not finite. The last checkpoint is in {self.folder.checkpoints}. "
+                "Use a smaller learning rate or --precision fp32, or --on-nonfinite skip."
+            )
+        if treatment == "rollback":
+            raise _RollbackError(where)
+        if self._skips_in_a_row == 1:
+            self.display.note(f"A gradient of {where} is not finite: this update is left out.")
+        if self._skips_in_a_row >= SKIPS_IN_A_ROW:
+            raise TrainingError(
+                f"{SKIPS_IN_A_ROW} updates in a row had gradients that are not finite, the last in {where}. "
+                f"The last good checkpoint is in {self.folder.checkpoints}. "
+                "Use a smaller learning rate or --precision fp32."
+            )
+
+    def _host_state(self) -> State:
+        # sync: only for variants that declare measured state; the copy is that of the step before
+        return {name: float(value) for name, value in self.state.items()}
+
+    def _update_state(self, steps: Sequence[Step]) -> None:
+        if self.schedule.update is None:
+            return
+        with torch.no_grad():
+            self.state = dict(self.schedule.update(self.state, measured(steps)))
+
+    def _grow(self) -> None:
+        """Move to the next stage where the present one is over: build, hand over, keep what stays."""
+        at = self.position
+        stage = self.schedule.stages[at.stage]
+        over = stage.images is not None and at.images - at.stage_start >= stage.images
+        over = over or (stage.until is not None and stage.until(self.progress(), self._host_state()))
+        if not over or at.stage + 1 >= len(self.schedule.stages):
+            return
+        at.stage, at.stage_start = at.stage + 1, at.images
+        old = self.players
+        self.players, self.updater = self._build(at.stage)
+        self.players.take_over(old, self.schedule.stages[at.stage])
+        self.display.note(f'Stage "{self.schedule.stages[at.stage].name}" begins at {at.images} images.')
+
+    # -- when to stop ---------------------------------------------------------------------------------------------
+
+    def _goal(self, budget: Budget) -> Budget:
+        """Return the budget, or the horizon where none is stated."""
+        return budget if budget.stated() else Budget(max_images=self.horizon)
+
+    def why_stop(self, budget: Budget) -> str:
+        """Return why training is over under `budget`, or "" while it is not."""
+        at, goal = self.position, self._goal(budget)
+        if self._signal:
+            return signal.Signals(self._signal).name
+        if goal.max_steps is not None and at.step >= goal.max_steps:
+            return f"{at.step} steps reached"
+        if goal.max_images is not None and at.images >= goal.max_images:
+            return f"{at.images} images reached"
+        if goal.max_minutes is not None and self.clock.here() >= 60 * goal.max_minutes:
+            return f"{goal.max_minutes:g} minutes reached"
+        return ""
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM end the run after the step under way; a second one ends it at once."""
+
+        def ask(number: int, _: FrameType | None) -> None:
+            self._signal = number
+            for one, handler in before.items():
+                signal.signal(one, handler)
+            self.display.note("Saving and stopping after this step ...")
+
+        before = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.getsignal(number)
+                signal.signal(number, ask)
+        except ValueError:
+            before.clear()  # not the main thread: the caller handles signals
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # -- ticks, previews, checkpoints -----------------------------------------------------------------------------
+
+    def _line(self) -> dict[str, Any]:
+        at, means = self.position, self.means.read()
+        progress = self.progress()
+        rates = {
+            due.phase.optimizer: due.lr
+            for group in self.schedule.at(progress, self._host_state())
+            for due in group
+        }  # fmt: skip
+        line: dict[str, Any] = {
+            "step": at.step,
+            "images": at.images,
+            "epoch": round(at.images / max(1, self.dataset.spec.count), 4),
+            "loss": {name: value for name, value in means.items() if not name.startswith("d/")},
+            "lr": rates,
+            "d": {name[2:]: value for name, value in means.items() if name.startswith("d/")},
+        }
+        if self.state:
+            line["state"] = self._host_state()
+        if at.skipped:
+            line["skipped"] = at.skipped
+        line["time"] = {
+            "elapsed_s": round(self.clock.total(), 3),
+            "images_per_s": round(self.display.speed(), 3),
+            "data_wait": round(self.loader.waited_s / max(1e-9, self.clock.here()), 4),
+        }
+        return line
+
+    def _tick(self) -> None:
+        line = self._line()
+        self.folder.append_log(line)
+        self.means.clear()
+        preview = self._preview()
+        self.display.tick(self._labelled(line), preview)
+        if self.observers.watched("tick"):
+            self.observers.tell("tick", TickRecord(self.position.step, self.position.images, line, preview))
+
+    def _labelled(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Add what the printed log calls G and D: the totals of the phases that train them."""
+        totals: dict[str, float] = {}
+        for phase in self.schedule.phases(self.position.stage):
+            label = phase.params[0].partition(".")[0]
+            if phase.name in line["loss"] and label not in totals:
+                totals[label] = line["loss"][phase.name]
+        return {**line, "totals": totals, "horizon": self.horizon, "count": self.dataset.spec.count}
+
+    def sampler(self) -> Sampler:
+        """Return a sampler over the networks as they are now."""
+        return Sampler(
+            self.players.sampling(), self.views, self.hardware, self.settings.engine.seed, self.progress()
+        )  # fmt: skip
+
+    def _preview(self) -> Path | None:
+        grids = [view for view in self.views.values() if view.kind == "grid"]
+        if self._preview_batch is None or not grids:
+            return None
+        batch = self._preview_batch.to(self.hardware.device, channels_last=self.hardware.channels_last)
+        columns = self.sampler().grid(grids[0], batch, batch.size)
+        return self.folder.save_sample(self.position.images, sheet(columns))
+
+    def _finish(self) -> None:
+        """Leave everything on disk: checkpoint, the log line of an unfinished tick, a last picture."""
+        if checkpoint_step(self.folder) != self.position.step:
+            self._save()
+        if self.position.step % self.settings.engine.tick_every:
+            # The checkpoint knows the log's length before this line: going on cuts it and finishes the tick.
+            line = self._line()
+            self.folder.append_log(line)
+            self.display.tick(self._labelled(line), self._preview())
+
+    def _save(self) -> None:
+        self.position.log_bytes = self.folder.log_bytes()
+        try:
+            path = checkpoint.write(self.folder.checkpoints, self.players.tensors(), self.state_dict(), self._meta())
+        except OSError as error:
+            raise UserError(
+                f"The checkpoint of step {self.position.step} cannot be written to {self.folder.checkpoints} "
+                f"({error.strerror or error}). Earlier checkpoints are whole: free some space, then "
+                f"`ganengine resume {self.folder}`."
+            ) from error
+        checkpoint.prune(self.folder.checkpoints, self.settings.engine.keep_checkpoints)
+        self._rollbacks = 0
+        if self.observers.watched("checkpoint"):
+            self.observers.tell("checkpoint", CheckpointRecord(path, self.position.step))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on exactly, besides the networks. Nothing in it depends on the clock."""
+        return {
+            "position": dict(vars(self.position)),
+            "optimizers": self.players.optimizer_state(),
+            "steps": dict(self.players.steps),
+            "scaler": self.updater.scaler.state_dict(),
+            "state": {name: value.detach().clone() for name, value in self.state.items()},
+            "means": self.means.state_dict(),
+        }
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "variant": self.settings.variant.name,
+            "versions": versions(),
+            "ganengine": __version__,
+            "step": self.position.step,
+            "images": self.position.images,
+            "stage": self.position.stage,
+            "horizon": self.horizon,
+            "threads": self.hardware.threads,
+            "ranks": 1,
+            "precision": self.hardware.precision,
+            "device": self.hardware.device.type,
+            "data": self.dataset.spec.to_dict(),
+            "fingerprint": self.dataset.fingerprint,
+            "time": {"elapsed_s": round(self.clock.total(), 3)},
+        }
+
+    def load(self, saved: checkpoint.Checkpoint) -> None:
+        """Go back to a checkpoint.
+
+        Raises:
+            CheckpointError: it belongs to another variant, or its tensors do not fit.
+        """
+        named = saved.meta.get("variant")
+        if named != self.settings.variant.name:
+            raise CheckpointError(f'{saved.path}: belongs to variant "{named}", not "{self.settings.variant.name}".')
+        self.position = Position(**saved.state["position"])
+        self.players, self.updater = self._build(self.position.stage)
+        load_tensors(self.players.tensors(), saved)
+        self.players.load_optimizer_state(saved.state["optimizers"])
+        self.players.steps.update(saved.state["steps"])
+        self.updater.scaler.load_state_dict(saved.state["scaler"])
+        self.state = {name: value.to(self.hardware.device) for name, value in saved.state["state"].items()}
+        self.means.load_state_dict(saved.state["means"], self.hardware.device)
+        self.horizon = int(saved.meta["horizon"])
+        self.clock.before = float(saved.meta["time"]["elapsed_s"])
+
+    def roll_back(self, where: str) -> None:
+        """Go back to the last checkpoint and draw other numbers from there on.
+
+        Raises:
+            TrainingError: that has been tried too often already.
+        """
+        self._rollbacks += 1
+        if self._rollbacks > ROLLBACKS:
+            raise TrainingError(
+                f"A gradient of {where} is not finite, {ROLLBACKS} times after going back to the same checkpoint. "
+                "Use a smaller learning rate or --precision fp32."
+            )
+        salt, skipped = self.position.salt + 1, self.position.skipped
+        saved, _ = checkpoint.newest(self.folder.checkpoints)
+        self.load(saved)
+        self.position.salt, self.position.skipped = salt, skipped
+        self.folder.cut_log(self.position.log_bytes)
+        self.display.note(f"A gradient of {where} is not finite: back to step {saved.step}, with other random numbers.")
+
+
+class _RollbackError(Exception):
+    """Ends a step whose run is to go back to its last checkpoint."""
+
+
+class _Steps:
+    """The batches of one step: one that the phases share, and those that some draw for themselves."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._latest: list[Step] = []
+        self.all: list[Step] = []
+
+    def of(self, phase: Phase, repeat: int, repeats: int) -> list[Step]:
+        """Return the micro-batches for one update of `phase`; draw a batch where it needs one of its own."""
+        if self._latest and not phase.fresh_batch and repeats == 1:
+            return self._latest
+        steps = self._draw(repeat)
+        self.all += steps
+        if not phase.fresh_batch:
+            self._latest = steps
+        return steps
+
+    def _draw(self, repeat: int) -> list[Step]:
+        trainer, at = self._trainer, self._trainer.position
+        options, stage = trainer.settings.engine, trainer.schedule.stages[at.stage]
+        count = stage.batch or options.batch
+        batch = trainer.loader.draw(at.images, count, size=stage.size)
+        batch = batch.to(trainer.hardware.device, channels_last=trainer.hardware.channels_last)
+        seed = draws.key(options.seed, *(("salt", at.salt) if at.salt else ()), "step", at.step, repeat)
+        progress = trainer.progress()
+        at.images += count
+        length = count // options.accumulate
+        return [
+            Step(
+                trainer.players.networks,
+                batch if options.accumulate == 1 else batch.narrow(start, length),
+                progress,
+                seed,
+                state=trainer.state,
+                rows=(start, count),
+                steps=trainer.players.steps,
+            )
+            for start in range(0, count, length)
+        ]
+
+
+def horizon(settings: Settings, spec: DataSpec) -> int:
+    """Return the images that a run is planned for."""
+    epochs = settings.engine.epochs
+    return settings.engine.horizon if epochs is None else max(1, round(epochs * spec.count))
+
+
+def preview_split(dataset: Dataset) -> str:
+    """Return the split to show: one that is not trained on where there is one."""
+    return next((name for name in ("val", "test") if dataset.splits.get(name)), "train")
+
+
+def checkpoint_step(folder: RunFolder) -> int:
+    """Return the step of the newest checkpoint, or -1."""
+    found = checkpoint.listed(folder.checkpoints)
+    return int(found[0].name.partition("-")[2]) if found else -1
+
+
+def load_tensors(into: Mapping[str, Tensor], saved: checkpoint.Checkpoint) -> None:
+    """Copy a checkpoint's tensors into existing ones, which keep their own strides.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    missing = sorted(set(into) - set(saved.networks))
+    surplus = sorted(set(saved.networks) - set(into))
+    wrong = sorted(n for n in into if n in saved.networks and into[n].shape != saved.networks[n].shape)
+    if missing or surplus or wrong:
+        told = [f"{len(names)} {what} (such as {names[0]})" for what, names in
+                (("missing", missing), ("unknown", surplus), ("of another shape", wrong)) if names]  # fmt: skip
+        raise CheckpointError(f"{saved.path}: its tensors do not fit these networks: {', '.join(told)}.")
+    with torch.no_grad():
+        for name, tensor in into.items():
+            tensor.copy_(saved.networks[name])
+
+
+def check_schedule(schedule: Schedule, losses: Mapping[str, Any]) -> None:
+    """Check a schedule as a whole before anything is trained.
+
+    Raises:
+        PluginError: a name that leads nowhere, or phases that cannot be run as stated.
+    """
+    if not schedule.stages:
+        raise PluginError("The schedule has no stages; expected at least one.")
+    for index, stage in enumerate(schedule.stages):
+        names = [phase.name for phase in schedule.phases(index)]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise PluginError(f'Stage "{stage.name}": phase names must differ; {", ".join(sorted(twice))} stands twice.')
+        for entry in stage.phases:
+            if isinstance(entry, Group) and any(p.repeats != 1 or p.fresh_batch for p in entry.phases):
+                raise PluginError(f'Stage "{stage.name}": phases of a simultaneous group share one batch and step once.')
+        for phase in schedule.phases(index):
+            if phase.loss not in losses:
+                raise PluginError(
+                    f'Phase "{phase.name}" uses loss "{phase.loss}"; the losses are {", ".join(losses)}.'
+                )  # fmt: skip
+            if phase.optimizer not in schedule.optimizers:
+                raise PluginError(f'Phase "{phase.name}" uses optimizer "{phase.optimizer}", which is not defined.')
+            if phase.every < 1 or not phase.params:
+                raise PluginError(f'Phase "{phase.name}": expected every >= 1 and at least one parameter group.')

@@ -1,0 +1,161 @@
+"""One update: a phase's loss, its gradients, and its optimizer's step. Mathematics of losses stays in the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganengine import draws
+from ganengine.errors import PluginError, UserError
+from ganengine.hardware import Hardware
+from ganengine.nn.context import Context, draw_context
+from ganengine.players import Players, same_layout
+from ganengine.step import Step
+from ganengine.variant import Due, value_at
+
+Loss = Callable[[Step], Mapping[str, Tensor]]
+
+
+class Updater:
+    """Runs phases on the players.
+
+    Args:
+        players: networks, groups and optimizers.
+        losses: what the variant's losses builder returned.
+    """
+
+    def __init__(self, players: Players, losses: Mapping[str, Loss], hardware: Hardware) -> None:
+        self.players, self.losses, self.hardware = players, losses, hardware
+        self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.precision == "fp16")
+
+    def gradients(self, due: Due, steps: Sequence[Step]) -> dict[str, Tensor]:
+        """Put the gradients of a phase into its parameters' `.grad` and nowhere else.
+
+        Args:
+            due: the phase with its numbers.
+            steps: the micro-batches of one update.
+
+        Returns:
+            The phase's total under its name and every term under "phase.term": 0-d, detached, means over the update.
+        """
+        phase = due.phase
+        parameters = self.players.groups[phase.name]
+        for parameter in parameters:
+            parameter.grad = None
+        seen: dict[str, Tensor] = {}
+        for step in steps:
+            total, terms = self._loss(due, step, len(steps))
+            for name, value in terms.items():
+                seen[name] = seen[name] + value if name in seen else value
+            # A graph that another phase of this step shares stays whole.
+            self.scaler.scale(total).backward(inputs=parameters, retain_graph=step.holds_graphs)
+            if len(steps) > 1:
+                # Parts are there to save memory, so their graphs are not kept for the next phase.
+                step.forget_shared()
+        return seen
+
+    def _loss(self, due: Due, step: Step, parts: int) -> tuple[Tensor, dict[str, Tensor]]:
+        phase = due.phase
+        context = Context(seed=draws.key(step.seed, phase.name), first_sample=step.rows[0])
+        total: Tensor | None = None
+        seen: dict[str, Tensor] = {}
+        # One autocast context per phase: the casts it caches are stale once an optimizer has stepped.
+        with self.hardware.autocast(), draw_context(context):
+            terms = self.losses[phase.loss](step)
+            for name, term in terms.items():
+                value = self._reduce(phase.name, name, term, step, parts)
+                weight = value_at(phase.weights.get(name, 1.0), step.progress, step.state)
+                weighted = value * weight
+                total = weighted if total is None else total + weighted
+                seen[f"{phase.name}.{name}"] = value.detach() / parts
+        if total is None:
+            raise PluginError(f'The loss of phase "{phase.name}" returned no terms; expected {{name: Tensor}}.')
+        seen[phase.name] = total.detach() / parts
+        return total * (due.gain / parts), seen
+
+    @staticmethod
+    def _reduce(phase: str, name: str, term: Tensor, step: Step, parts: int) -> Tensor:
+        term = term.float() if term.dtype in (torch.bfloat16, torch.float16) else term
+        if term.dim() == 0:
+            if parts > 1:
+                raise UserError(
+                    f'--accumulate: term "{name}" of phase "{phase}" belongs to the whole batch and cannot be made '
+                    "from parts of it. Use --accumulate 1."
+                )
+            return term
+        if term.dim() != 1 or term.shape[0] != step.batch.size:
+            raise PluginError(
+                f'Term "{name}" of phase "{phase}": expected shape [{step.batch.size}] (per sample) or [] (per batch), '
+                f"got {list(term.shape)}."
+            )
+        weight = step.batch.get("weight")
+        return term.mean() if weight is None else (term * weight.to(term.dtype)).mean()
+
+    def take(self, due: Due) -> list[Tensor | None]:
+        """Take a phase's gradients out of `.grad`, to be put back when all phases of a group have theirs."""
+        taken = [parameter.grad for parameter in self.players.groups[due.phase.name]]
+        for parameter in self.players.groups[due.phase.name]:
+            parameter.grad = None
+        return taken
+
+    def put(self, due: Due, gradients: Sequence[Tensor | None]) -> None:
+        """Put gradients back that `take` took."""
+        for parameter, gradient in zip(self.players.groups[due.phase.name], gradients, strict=True):
+            parameter.grad = gradient
+
+    def step(self, due: Due) -> bool:
+        """Step a phase's optimizer on the gradients that lie in `.grad`; return False if they are non-finite.
+
+        Nothing is changed then. Gradients are gone afterwards.
+        """
+        phase = due.phase
+        parameters = self.players.groups[phase.name]
+        optimizer = self.players.optimizers.get(phase.optimizer)
+        if optimizer is None:
+            return True
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(optimizer)
+        finite = self._clip(gradients, self.players.schedule.optimizers[phase.optimizer].clip_norm)
+        for parameter in parameters:
+            if parameter.grad is not None and not same_layout(parameter.grad, parameter):
+                # Fused optimizers ignore strides (seen in torch 2.13 and 2.14).
+                parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
+        if finite:
+            for group in optimizer.param_groups:
+                group["lr"] = due.lr
+            self.scaler.step(optimizer)  # a plain optimizer.step() where no scaling is on
+            self.players.count_step(phase.name)
+        for parameter in parameters:
+            parameter.grad = None
+        return finite
+
+    @staticmethod
+    def _clip(gradients: Sequence[Tensor], limit: float | None) -> bool:
+        if not gradients:
+            return True
+        if limit is None:
+            # A sum is non-finite as soon as one element is; overflow of a finite sum would need values near 1e38.
+            probe = torch.stack([gradient.sum() for gradient in gradients]).sum()
+        else:
+            probe = nn.utils.get_total_norm(list(gradients))
+        # sync: one wait per update, to keep a broken update out of the weights
+        finite = bool(torch.isfinite(probe))
+        if finite and limit is not None:
+            torch._foreach_mul_(list(gradients), (limit / (probe + 1e-6)).clamp(max=1.0))
+        return finite
+
+
+def measured(steps: Sequence[Step]) -> dict[str, Tensor]:
+    """Return the means over micro-batches of what the losses measured."""
+    names = {name: None for step in steps for name in step.measures}
+    return {name: torch.stack([s.measures[name] for s in steps if name in s.measures]).mean() for name in names}
+
+
+def reported(steps: Sequence[Step]) -> dict[str, Tensor]:
+    """Return the means over micro-batches of what the losses reported."""
+    names: dict[str, Any] = {name: None for step in steps for name in step.reports}
+    return {name: torch.stack([s.reports[name].float() for s in steps if name in s.reports]).mean() for name in names}

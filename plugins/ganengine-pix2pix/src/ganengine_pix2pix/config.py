@@ -1,0 +1,96 @@
+"""Options of pix2pix; they stand beside the engine's own (batch, size, load-size, flip, horizon ...)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from ganengine.errors import UserError
+
+Arm = Literal["l1", "gan", "cgan", "l1+gan", "l1+cgan"]
+Direction = Literal["AtoB", "BtoA"]
+Generator = Literal["unet", "encoder-decoder", "resnet-6", "resnet-9"]
+Norm = Literal["batch", "instance", "none"]
+ReceptiveField = Literal[1, 16, 34, 70, 142, 286]
+
+
+@dataclass(frozen=True)
+class Pix2PixConfig:
+    """Image-to-Image Translation with Conditional Adversarial Networks (arXiv:1611.07004).
+
+    Numbers of sections and tables below are the paper's. The defaults suit small pictures on a small machine;
+    `--preset paper` is the paper's recipe.
+
+    Raises:
+        UserError: a number outside what makes sense.
+    """
+
+    direction: Direction = "AtoB"
+    """Which picture of a pair is the input."""
+    arm: Arm = "l1+cgan"
+    """Terms of the generator's loss, table 1: cgan shows D the input beside the output, gan does not."""
+    lambda_l1: float = 100.0
+    """Weight of the L1 term beside the adversarial one (section 6.1)."""
+    adversarial: str = "nonsaturating"
+    """Adversarial loss by name; nonsaturating is the paper's (section 3.3), ls the later CycleGAN's."""
+    generator: Generator = "unet"
+    """unet (section 3.2.1), encoder-decoder (the same without skips), or residual blocks (arXiv:1703.10593)."""
+    g_filters: int = 32
+    """Filters of G's first layer; 64 in section 6.1.1."""
+    d_filters: int = 32
+    """Filters of D's first layer; 64 in section 6.1.2."""
+    receptive_field: ReceptiveField = 70
+    """Side in pixels of the patches that D judges (section 4.4); 1 judges single pixels."""
+    norm: Norm = "batch"
+    """Normalisation in both networks; batch uses a picture's own statistics at use (section 3.3)."""
+    dropout: float = 0.5
+    """Share of features dropped in G, in use as well: the model's only noise (section 2.1)."""
+    lr: float = 2e-4
+    """Learning rate of Adam for both networks (section 3.3)."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Decay of Adam's two moments (section 3.3)."""
+    lr_decay: float = 0.5
+    """Last share of the horizon in which the rate falls to 0; 0.5 in the published code, 0 in the paper."""
+    init_gain: float = 0.02
+    """Standard deviation of the weights at the start (section 6.2)."""
+
+    def __post_init__(self) -> None:
+        for option, fits, expected in (
+            ("g_filters", self.g_filters >= 1, "at least 1"),
+            ("d_filters", self.d_filters >= 1, "at least 1"),
+            ("lambda_l1", 0 <= self.lambda_l1 < inf, "0 or more"),
+            ("dropout", 0 <= self.dropout < 1, "from 0 to below 1"),
+            ("lr", 0 < self.lr < inf, "above 0"),
+            ("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
+            ("lr_decay", 0 <= self.lr_decay <= 1, "a share of the horizon, from 0 to 1"),
+            ("init_gain", 0 < self.init_gain < inf, "above 0"),
+        ):
+            if not fits:
+                flag = option.replace("_", "-")
+                raise UserError(f"--{flag}: expected {expected}, got {getattr(self, option)}.")
+
+    @property
+    def source(self) -> str:
+        """Field of a batch that is G's input."""
+        return self.direction[0]
+
+    @property
+    def target(self) -> str:
+        """Field of a batch that G's output is compared with."""
+        return self.direction[-1]
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether there is a D at all."""
+        return self.arm != "l1"
+
+    @property
+    def has_l1(self) -> bool:
+        """Whether G is pulled towards the truth by the L1 distance."""
+        return self.arm.startswith("l1")
+
+    @property
+    def sees_input(self) -> bool:
+        """Whether D judges input and output together."""
+        return self.arm.endswith("cgan")

@@ -1,0 +1,24 @@
+"""The game of pix2pix: D, then G, at one Adam each."""
+
+from __future__ import annotations
+
+from ganengine.ramps import linear_decay
+from ganengine.variant import Optimizer, Phase, Schedule, Stage, Value
+
+from ganengine_pix2pix.config import Pix2PixConfig
+
+
+def build(config: Pix2PixConfig) -> Schedule:
+    """Return one stage of the phases `d` and `g`, alternating on one batch; the arm `l1` has `g` alone.
+
+    Paper: arXiv:1611.07004, section 3.3; the rate's fall to 0 is that of the published code (100 + 100 epochs).
+    """
+    lr: Value = linear_decay(config.lr, constant=1 - config.lr_decay) if config.lr_decay else config.lr
+    adam = Optimizer(lr=lr, name="adam", options={"betas": config.betas})
+    weights = {"l1": config.lambda_l1} if config.has_l1 else {}
+    phases = [Phase("g", params=("G",), loss="g", optimizer="g", weights=weights)]
+    optimizers = {"g": adam}
+    if config.has_critic:
+        phases.insert(0, Phase("d", params=("D",), loss="d", optimizer="d"))
+        optimizers["d"] = adam
+    return Schedule(stages=(Stage(tuple(phases)),), optimizers=optimizers, averaged=("G",))
