@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any]
     temporary.mkdir(parents=True)
     try:
         safetensors.torch.save_file(_separate(networks), temporary / _FILES[0], metadata={"format": "pt"})
-        torch.save(state, temporary / _FILES[1])
+        torch.save(_canonical(state), temporary / _FILES[1])
         digests = {name: _sha256(temporary / name) for name in _FILES}
         record = {"format": FORMAT, **meta, "sha256": digests}
         (temporary / "meta.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -138,6 +139,18 @@ def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
             faults.append(str(error))
     found = "; ".join(faults) if faults else "there is none"
     raise CheckpointError(f"{folder}: expected a checkpoint to go on from; {found}.")
+
+
+def _canonical(value: Any) -> Any:
+    """Rebuild containers and intern strings: pickle writes an object that it meets twice differently from two equal
+    ones, and a resumed run must write the same bytes as an unbroken one."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, Mapping):
+        return {_canonical(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    return value
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -52,8 +52,8 @@ class RunOptions(Budget):
     init_from: Path | None = None
     """Start from the networks of another run of the same variant."""
 
-    size: int = 128
-    """Side of the training pictures in pixels."""
+    size: int | None = None
+    """Side of the training pictures in pixels; None: their own, at most 128."""
     load_size: int | None = None
     """Resize to this side, then crop --size at random; None: no jitter."""
     flip: bool = True
@@ -340,7 +340,7 @@ def check_ranges(options: Any) -> None:
         if not low <= value <= high:
             raise UserError(f"--{f.name.replace('_', '-')}: expected a number from {low:g} to {high:g}, got {value}.")
     load_size = getattr(options, "load_size", None)
-    if load_size is not None and load_size < options.size:
+    if load_size is not None and options.size is not None and load_size < options.size:
         raise UserError(f"--load-size: expected at least --size ({options.size}), got {load_size}.")
     accumulate = getattr(options, "accumulate", 1)
     if getattr(options, "batch", accumulate) % accumulate:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -300,15 +301,28 @@ def _check_builders(record: Variant | DataSource | Component) -> None:
         if reference is None:
             continue
         module, _, attribute = str(reference).partition(":")
-        try:
-            found = bool(module and attribute) and importlib.util.find_spec(module) is not None
-        except (ImportError, ValueError):
-            found = False
-        if not found:
+        if not attribute or not _exists(module):
             raise _FaultError(
                 f'"{record.name}": its builder {what}="{reference}" names a module that does not exist.',
                 'Write "module:function" of an importable module.',
             )
+
+
+def _exists(module: str) -> bool:
+    """Whether a module can be found, without importing the packages above it: they may import torch."""
+    if module in sys.modules:
+        return True
+    name, places = "", None
+    for word in module.split("."):
+        name = f"{name}.{word}" if name else word
+        spec = importlib.machinery.PathFinder.find_spec(name, places)
+        if spec is None:
+            # Editable installs bring a finder of their own, which knows top-level packages.
+            spec = importlib.util.find_spec(name) if places is None else None
+        if spec is None:
+            return False
+        places = list(spec.submodule_search_locations or [])
+    return True
 
 
 def check_options(variant: Variant) -> None:

@@ -126,14 +126,14 @@ class RunFolder:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def log_bytes(self) -> int:
-        """Return the length of log.jsonl."""
-        return self.log.stat().st_size if self.log.exists() else 0
-
-    def cut_log(self, length: int) -> None:
-        """Drop what stands in log.jsonl past `length` bytes."""
-        if self.log_bytes() > length:
-            os.truncate(self.log, length)
+    def cut_log(self, lines: int) -> None:
+        """Drop what stands in log.jsonl past so many lines."""
+        if not self.log.exists():
+            return
+        with self.log.open("rb+") as file:
+            for _ in range(lines):
+                file.readline()
+            file.truncate()
 
     def save_sample(self, images: int, sheet: np.ndarray) -> Path:
         """Write a preview, numbered by images shown."""

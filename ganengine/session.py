@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from types import TracebackType
 
 import torch
 
 from ganengine import checkpoint, ops
-from ganengine.config import Budget, RunOptions, Settings
+from ganengine.config import Budget, RunOptions, Settings, check_ranges
 from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
 from ganengine.data.options import DataOptions
@@ -27,11 +28,12 @@ class Session:
     """A trainer with its data, open until the `with` block ends."""
 
     def __init__(self, settings: Settings, hardware: Hardware, display: Display | None = None) -> None:
-        self.settings, self.hardware = settings, hardware
+        self.hardware = hardware
         self.display = display or Display()
-        options = settings.engine
-        ops.set_mode(options.ops)
-        self.dataset = open_dataset(settings.variant, options, registry())
+        set_ops_mode(settings.engine)
+        self.dataset, options = open_dataset(settings.variant, settings.engine, registry())
+        settings = dataclasses.replace(settings, engine=options)
+        self.settings = settings
         self.dataset.check_batch(options.batch)
         self.loader = Loader(self.dataset, data_options(options), on_bad=self._tell_bad)
         try:
@@ -68,7 +70,7 @@ class Session:
         for fault in faults:
             session.display.note(f"Passed over a checkpoint: {fault}")
         session.trainer.load(saved)
-        folder.cut_log(session.trainer.position.log_bytes)
+        folder.cut_log(session.trainer.position.log_lines)
         for warning in session._promises(saved):
             session.display.note(warning)
         session.display.note(f"Going on at step {saved.step}, {session.trainer.position.images} images.")
@@ -153,14 +155,20 @@ class Session:
         return told
 
 
+def set_ops_mode(options: RunOptions) -> None:
+    """Choose the implementation of the ops: what was asked for, else what GANENGINE_OPS says, else `auto`."""
+    ops.set_mode(options.ops if options.ops != "auto" else os.environ.get("GANENGINE_OPS") or "auto")
+
+
 def data_options(options: RunOptions) -> DataOptions:
     """Return what the data layer needs to know of the engine's options."""
     shared = {f.name for f in dataclasses.fields(DataOptions)} & {f.name for f in dataclasses.fields(RunOptions)}
-    return DataOptions(**{name: getattr(options, name) for name in shared})
+    chosen = {name: getattr(options, name) for name in shared}
+    return DataOptions(**{name: value for name, value in chosen.items() if name != "size" or value is not None})
 
 
-def open_dataset(variant: Variant, options: RunOptions, plugins: Registry) -> Dataset:
-    """Open the data that was asked for, or the variant's own.
+def open_dataset(variant: Variant, options: RunOptions, plugins: Registry) -> tuple[Dataset, RunOptions]:
+    """Open the data that was asked for, or the variant's own; return it and the options with their size settled.
 
     Raises:
         DataError: it is missing or does not fit the variant.
@@ -169,4 +177,12 @@ def open_dataset(variant: Variant, options: RunOptions, plugins: Registry) -> Da
     argument = options.data or variant.data
     if not argument:
         raise UserError(f"expected a folder of data, as in `ganengine run {variant.name} FOLDER`; got none.")
-    return open_data(argument, variant.fields, data_options(options), plugins.sources())
+    dataset = open_data(argument, variant.fields, data_options(options), plugins.sources())
+    if options.size is None:
+        provisional = data_options(options).size
+        size = min(provisional, dataset.natural_side or provisional)
+        options = dataclasses.replace(options, size=size)
+        check_ranges(options)
+        if size != provisional:
+            dataset = open_data(argument, variant.fields, data_options(options), plugins.sources())
+    return dataset, options

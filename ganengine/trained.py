@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from ganengine import checkpoint, ops
+from ganengine import checkpoint
 from ganengine.hardware import choose
 from ganengine.nn.context import Statistics
 from ganengine.players import build_networks, network_tensors
 from ganengine.plugins import registry
 from ganengine.runfolder import RunFolder
 from ganengine.sampling import Sampler
+from ganengine.session import set_ops_mode
 from ganengine.trainer import load_tensors
 from ganengine.variant import DataSpec, Progress
 
@@ -37,7 +38,7 @@ class Trained:
             self.settings.engine, device=device, threads=threads, precision=precision or "auto"
         )  # fmt: skip
         self.hardware = choose(engine)
-        ops.set_mode(engine.ops)
+        set_ops_mode(engine)
         self.spec = DataSpec.from_dict(meta["data"])
         stage = int(meta["stage"])
         schedule = variant.builder("schedule")(self.settings.config)

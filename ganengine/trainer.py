@@ -52,7 +52,7 @@ class Position:
     """Counts rollbacks: other numbers are drawn after one."""
     skipped: int = 0
     """Updates left out for a non-finite gradient."""
-    log_bytes: int = 0
+    log_lines: int = 0
 
 
 @dataclass
@@ -319,6 +319,7 @@ class Trainer:
     def _tick(self) -> None:
         line = self._line()
         self.folder.append_log(line)
+        self.position.log_lines += 1
         self.means.clear()
         preview = self._preview()
         self.display.tick(self._labelled(line), preview)
@@ -353,13 +354,12 @@ class Trainer:
         if checkpoint_step(self.folder) != self.position.step:
             self._save()
         if self.position.step % self.settings.engine.tick_every:
-            # The checkpoint knows the log's length before this line: going on cuts it and finishes the tick.
+            # This line is not counted: going on cuts it and finishes the tick.
             line = self._line()
             self.folder.append_log(line)
             self.display.tick(self._labelled(line), self._preview())
 
     def _save(self) -> None:
-        self.position.log_bytes = self.folder.log_bytes()
         try:
             path = checkpoint.write(self.folder.checkpoints, self.players.tensors(), self.state_dict(), self._meta())
         except OSError as error:
@@ -438,7 +438,7 @@ class Trainer:
         saved, _ = checkpoint.newest(self.folder.checkpoints)
         self.load(saved)
         self.position.salt, self.position.skipped = salt, skipped
-        self.folder.cut_log(self.position.log_bytes)
+        self.folder.cut_log(self.position.log_lines)
         self.display.note(f"A gradient of {where} is not finite: back to step {saved.step}, with other random numbers.")
 
 

@@ -58,7 +58,10 @@ def examine() -> dict[str, Any]:
         "precision_auto": {
             name: "bf16" if fast_bfloat16(torch.device(name)) else "fp32" for name in ("cpu", *(["cuda"] if cuda else []))
         },
-        "kernels": ops.kernels(),
+        "kernels": {
+            f"{kernel.op} on {kernel.device}": "compiled" if kernel.compiled else "; ".join(kernel.reasons)
+            for kernel in ops.kernels()
+        },
         "plugins": {origin.name: str(origin) for origin in loaded.origins},
         "left_out": {fault.origin.name: fault.reason for fault in loaded.faults},
     }

@@ -73,7 +73,7 @@ def measure(options: _Options, metrics: dict[str, Any]) -> dict[str, Any]:
     engine = trained.settings.engine
     # One bad picture would leave its place to the next: a figure is over all pictures or none.
     engine = replace(engine, data=options.data or engine.data, bad_images="fail")
-    dataset = open_dataset(trained.settings.variant, engine, registry())
+    dataset, engine = open_dataset(trained.settings.variant, engine, registry())
     count = dataset.check_split(options.split)
     if not count:
         raise DataError(f'The split "{options.split}" of the data has no pictures; there is nothing to measure.')

@@ -54,7 +54,7 @@ def sample(argv: Sequence[str]) -> int:
     trained = Trained(folder, device=options.device, seed=options.seed, statistics=options.stats)
     view = trained.sampler.view("grid", options.view)
     engine = trained.settings.engine
-    dataset = open_dataset(trained.settings.variant, engine, registry())
+    dataset, engine = open_dataset(trained.settings.variant, engine, registry())
     with Loader(dataset, data_options(engine)) as loader:
         batch = loader.fixed(options.split or preview_split(dataset), options.n)
     hardware = trained.hardware

@@ -100,8 +100,8 @@ def plan(source: Path, target: Path) -> dict[Path, Path]:
         raise UserError(f"{source}: expected pictures ({kinds}); there are none in this folder.")
     jobs: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
-    for path in pictures:
-        out = (target / path.relative_to(source)).with_suffix(".png")
+    for name in pictures:
+        path, out = source / name, (target / name).with_suffix(".png")
         if out in taken:
             raise UserError(f"{path} and {taken[out]} would both become {out}. Rename one of them.")
         taken[out] = path

@@ -66,6 +66,11 @@ class Dataset(ABC):
         return {"train": self.spec.count}
 
     @property
+    def natural_side(self) -> int | None:
+        """The shorter side in pixels of the middle one of the pictures; None where they have no size of their own."""
+        return None
+
+    @property
     def bad(self) -> Mapping[str, str]:
         """Files left out when the data was opened, with the reason."""
         return {}

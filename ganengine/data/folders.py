@@ -76,6 +76,15 @@ class FolderDataset(Dataset):
         return {split: len(members) for split, members in self.samples.items()}
 
     @property
+    def natural_side(self) -> int | None:
+        parts = [part for members in self.samples.values() for s in members for part in s.parts.values()]
+        sides = sorted(
+            min(self.headers[part.path].width // (2 if part.half else 1), self.headers[part.path].height)
+            for part in parts
+        )
+        return sides[len(sides) // 2] if sides else None
+
+    @property
     def bad(self) -> Mapping[str, str]:
         return self._bad
 

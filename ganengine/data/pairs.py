@@ -117,7 +117,7 @@ def _pair_up(split: str, folder_a: Path, folder_b: Path) -> list[Sample]:
             f"against {some(list(b.values()))}. Give partners the same name, or use a variant for unpaired pictures."
         )
     lacks = [
-        f"{count_of(len(alone), 'picture')} of {here.parent.name}/{here.name} without partner in {there.name} "
+        f"{count_of(len(alone), 'picture')} of {here} without partner in {there.name} "
         f"({some([own[stem] for stem in alone])})"
         for own, other, here, there in ((a, b, folder_a, folder_b), (b, a, folder_b, folder_a))
         if (alone := [stem for stem in own if stem not in other])

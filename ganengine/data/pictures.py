@@ -72,7 +72,7 @@ def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             picture.load()
         except Exception as error:  # a decoder may raise anything on damaged bytes
             raise BadPictureError(path, f"damaged or cut off ({error})") from error
-        upright = picture.transpose(turn) if turn else picture
+        upright = picture if turn is None else picture.transpose(turn)
         if upright.mode.startswith(("I", "F")):
             return _scaled(path, np.asarray(upright)[:, :, None]), None
         grey = upright.mode in ("1", "L", "LA", "La")

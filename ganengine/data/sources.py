@@ -100,6 +100,8 @@ def _check_fields(name: str, gives: tuple[str, ...], needs: tuple[str, ...]) -> 
 
 def _unknown(argument: str, path: Path, sources: Mapping[str, DataSource]) -> DataError:
     """Return the error for a word that is neither a path nor a source, with the nearest of both."""
+    if not argument:
+        return DataError(f"Expected a folder or a data source ({_list(sources)}), got nothing.")
     beside = [str(path.with_name(p.name)) for p in path.parent.iterdir()] if path.parent.is_dir() else []
     if any(mark in argument for mark in "/\\~."):
         return DataError(f"{argument}: no such folder.{nearest(str(path), beside)}")

@@ -10,7 +10,7 @@ import torch
 from ganengine.data import Batch
 from ganengine.errors import UserError
 from ganengine.step import Step
-from ganengine.variant import DataSpec, FieldSpec, Progress
+from ganengine.variant import DataSpec, FieldSpec, Progress, value_at
 from torch import Tensor, nn
 
 from ganengine_pix2pix import baseline, losses, networks, schedule, views
@@ -191,7 +191,7 @@ def test_the_baseline_plays_the_same_game(monkeypatch: pytest.MonkeyPatch) -> No
         for (due,) in game.at(Progress(), {}):
             (name,) = due.phase.params
             terms = built[due.phase.loss](step)
-            weights = {term: due.phase.weights.get(term, 1.0) for term in terms}
+            weights = {term: value_at(due.phase.weights.get(term, 1.0), Progress(), {}) for term in terms}
             loss = torch.stack([weights[term] * value.mean() for term, value in terms.items()]).sum()
             adams[name].zero_grad()
             loss.backward(inputs=list(players[name].parameters()))  # type: ignore[no-untyped-call]
