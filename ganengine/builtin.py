@@ -16,6 +16,24 @@ def ganengine_data_sources() -> list[DataSource]:
 
 
 @hookimpl
+def ganengine_commands() -> list[Component]:
+    """fn(arguments) -> exit status."""
+    where = "ganengine.commands"
+    return [
+        Component("run", "train a variant on a folder of pictures", f"{where}.run:run"),
+        Component("resume", "go on with a run, exactly", f"{where}.run:resume"),
+        Component("sample", "draw pictures from a trained run", f"{where}.sample:sample"),
+        Component("translate", "translate pictures, any size", f"{where}.translate:translate"),
+        Component("eval", "measure a run on held-out data", f"{where}.evaluate:evaluate"),
+        Component("list", "what is installed", f"{where}.installed:show_list"),
+        Component("info", "one variant: options, presets, fields", f"{where}.installed:show_info"),
+        Component("plugins", "plugins doctor: which are left out, and why", f"{where}.installed:plugins"),
+        Component("data", "data inspect: what is in a folder", f"{where}.data:data"),
+        Component("doctor", "versions, kernels, devices, fast paths", f"{where}.doctor:doctor"),
+    ]
+
+
+@hookimpl
 def ganengine_losses() -> list[Component]:
     """fn(**options) -> an object with d_real, d_fake, d, g and readout; see ganengine.losses.adversarial."""
     where = "ganengine.losses.adversarial"

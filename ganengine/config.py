@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -115,15 +115,17 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return one flat mapping of plain values, as config.yaml holds it."""
         flat: dict[str, Any] = {"variant": self.variant.name}
+        # Of the two that state the length, the one that holds.
+        left_out = (*COMMAND_ONLY, "out", "epochs" if self.engine.epochs is None else "horizon")
         for record in (self.engine, self.config):
             for f in dataclasses.fields(record):
-                if f.name not in NOT_STORED:
+                if f.name not in left_out:
                     flat[f.name.replace("_", "-")] = _plain(getattr(record, f.name))
         return flat
 
 
-NOT_STORED = ("out", "config", "preset")
-"""What shaped the other options, or belongs to one command only, and is not written to config.yaml."""
+COMMAND_ONLY = ("preset", "config", "plugin")
+"""What is acted on before options are parsed: neither read from a file of options nor written to one."""
 
 
 def _plain(value: Any) -> Any:
@@ -169,7 +171,7 @@ def parse(variant: Variant, argv: Sequence[str], prog: str) -> Settings:
         settings = _layer(form, settings, read_yaml(Path(file), variant), prog, file)
     before = settings
     settings = _parse(form, rest, settings, prog)
-    settings = _one_length(settings, before, stated=_named(rest))
+    settings = _one_length(settings, before, _named(rest), "command line")
     engine = dataclasses.replace(settings.engine, preset=preset, config=_last_path(early["config"]))
     check_ranges(engine)
     return Settings(variant, engine, settings.variant)
@@ -257,25 +259,43 @@ def _parse(form: Any, args: Sequence[str], default: Any, prog: str) -> Any:
 
 
 def _layer(form: Any, settings: Any, options: Mapping[str, Any], prog: str, origin: str) -> Any:
-    options = dict(options)
-    data = options.pop("data", None)
-    if data is not None and not isinstance(data, str):
+    options = {_kebab(name): value for name, value in options.items()}
+    known = {f.name: getattr(part, f.name) for part in (settings.engine, settings.variant) for f in fields(part)}
+    _check_options(options, known, origin)
+    # Always stated, so that a word too many in a list is not taken for it.
+    data = options.pop("data", known["data"])
+    if not isinstance(data, str):
         raise UserError(f"{origin}: data: expected a path or the name of a data source, got {data!r}.")
-    nones = {name for name, value in options.items() if value is None}
-    args = list(flatten({name: value for name, value in options.items() if name not in nones}))
-    for name in sorted(nones):
-        args += [f"--{name.replace('_', '-')}", "None"]
-    parsed = _parse(form, ([data] if data else []) + args, settings, f"{prog} ({origin})")
-    return _one_length(parsed, settings, stated={name.replace("_", "-") for name in options}, origin=origin)
+    parsed = _parse(form, [data, *flatten(options, known)], settings, f"{prog} ({origin})")
+    stated = {name for name, value in options.items() if value is not None}
+    return _one_length(parsed, settings, stated, origin)
 
 
-def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Turn a mapping into command-line arguments: the file's words, through the command line's parser."""
+def _check_options(options: Mapping[str, Any], known: Mapping[str, Any], origin: str) -> None:
+    for option, value in options.items():
+        name = option.replace("-", "_")
+        if name in COMMAND_ONLY:
+            raise UserError(f"{origin}: --{option} belongs on the command line; take it out of here.")
+        if name not in known:
+            raise UserError(f'{origin}: no option is called "{option}".{nearest(option, map(_kebab, known))}')
+        if isinstance(known[name], bool) and not isinstance(value, bool):
+            raise UserError(f"{origin}: {option}: expected true or false, got {value!r}.")
+
+
+def flatten(options: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Turn a mapping into command-line arguments: the file's words, through the command line's parser.
+
+    Args:
+        options: by name; a mapping is an option that has options of its own.
+        known: the present values by field name: one that is true or false is a flag.
+    """
     for name, value in options.items():
-        flag = prefix + str(name).replace("_", "-")
+        flag = prefix + _kebab(name)
+        present = known.get(name.replace("-", "_"))
         if isinstance(value, Mapping):
-            yield from flatten(value, flag + ".")
-        elif isinstance(value, bool):
+            inner = {f.name: getattr(present, f.name) for f in fields(present)} if is_dataclass(present) else {}
+            yield from flatten({str(key): item for key, item in value.items()}, inner, flag + ".")
+        elif isinstance(value, bool) and isinstance(present, bool):
             head, dot, last = flag.rpartition(".")
             yield f"--{flag}" if value else f"--{head}{dot}no-{last}"
         elif isinstance(value, (list, tuple)):
@@ -286,16 +306,18 @@ def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield str(value)
 
 
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
 def _named(argv: Sequence[str]) -> set[str]:
-    return {word[2:].partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
+    return {_kebab(word[2:].partition("=")[0]) for word in argv if word.startswith("--")}
 
 
-def _one_length(settings: Any, before: Any, stated: set[str], origin: str = "command line") -> Any:
+def _one_length(settings: Any, before: Any, stated: set[str], origin: str) -> Any:
     """Let the newer layer's --horizon or --epochs replace the older layer's other one."""
     if {"horizon", "epochs"} <= stated and settings.engine.epochs is not None:
-        if origin == "command line":
-            raise UserError("--horizon and --epochs state the same thing: expected one of them, got both.")
-        return settings
+        raise UserError(f"{origin}: --horizon and --epochs state the same thing: expected one of them, got both.")
     if "horizon" in stated and before.engine.epochs is not None:
         return dataclasses.replace(settings, engine=dataclasses.replace(settings.engine, epochs=None))
     return settings
@@ -305,24 +327,27 @@ def _last_path(files: Sequence[str]) -> Path | None:
     return Path(files[-1]) if files else None
 
 
+_ANY = 1 << 62
+"""More than any number that makes sense."""
+
 _RANGES: dict[str, tuple[float, float]] = {
     "size": (4, 16384),
     "load_size": (4, 16384),
     "batch": (1, 1 << 20),
     "accumulate": (1, 1 << 20),
-    "horizon": (1, 1 << 62),
-    "epochs": (1e-9, 1e9),
-    "seed": (-(1 << 62), 1 << 62),
+    "horizon": (1, _ANY),
+    "epochs": (1e-9, _ANY),
+    "seed": (-_ANY, _ANY),
     "threads": (1, 4096),
-    "ema_images": (0, 1 << 62),
+    "ema_images": (0, _ANY),
     "ema_rampup": (0, 1),
-    "tick_every": (1, 1 << 62),
-    "checkpoint_every": (1, 1 << 62),
+    "tick_every": (1, _ANY),
+    "checkpoint_every": (1, _ANY),
     "keep_checkpoints": (1, 1 << 20),
     "preview": (0, 4096),
-    "max_steps": (1, 1 << 62),
-    "max_images": (1, 1 << 62),
-    "max_minutes": (0, 1e9),
+    "max_steps": (1, _ANY),
+    "max_images": (1, _ANY),
+    "max_minutes": (0, _ANY),
 }
 
 
@@ -338,7 +363,8 @@ def check_ranges(options: Any) -> None:
             continue
         low, high = _RANGES[f.name]
         if not low <= value <= high:
-            raise UserError(f"--{f.name.replace('_', '-')}: expected a number from {low:g} to {high:g}, got {value}.")
+            span = f"a number from {low} to {high}" if high < _ANY else f"a number of at least {low}"
+            raise UserError(f"--{_kebab(f.name)}: expected {span}, got {value}.")
     load_size = getattr(options, "load_size", None)
     if load_size is not None and options.size is not None and load_size < options.size:
         raise UserError(f"--load-size: expected at least --size ({options.size}), got {load_size}.")

@@ -12,6 +12,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ KINDS: dict[str, tuple[str, type]] = {
     "command": ("ganengine_commands", Component),
 }
 """What plugins add: kind -> (hook, record)."""
+
+ASK = "Reinstall it, or ask its authors; GANENGINE_BLOCK leaves it out."
 
 Record = TypeVar("Record", Variant, DataSource, Component)
 
@@ -139,7 +142,7 @@ def registry() -> Registry:
     if os.environ.get("GANENGINE_TRACE_HOOKS") == "1":
         manager.trace.root.setwriter(lambda text: sys.stderr.write(text))
         manager.enable_tracing()
-    _add(loaded, Origin("builtin", "ganengine", _version("ganengine"), "ganengine.builtin"), lambda: builtin)
+    found = [_found(manager, Origin("builtin", "ganengine", _version("ganengine"), "ganengine.builtin"), lambda: builtin)]
     blocked = {name.strip() for name in os.environ.get("GANENGINE_BLOCK", "").split(",") if name.strip()}
     for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         distribution = point.dist
@@ -148,7 +151,8 @@ def registry() -> Registry:
         if blocked & {point.name, name}:
             loaded.blocked.append(origin)
             continue
-        _add(loaded, origin, point.load)
+        found.append(_found(manager, origin, point.load))
+    _add(loaded, found)
     _be_strict(loaded)
     return loaded
 
@@ -161,8 +165,9 @@ def add_path(path: Path) -> None:
     """
     loaded = registry()
     before = len(loaded.faults)
-    for origin, load in _from_path(path):
-        _add(loaded, origin, load)
+    known = {(origin.name, origin.module) for origin in loaded.origins}  # installed, and given with --plugin too
+    new = [(origin, load) for origin, load in _from_path(path) if (origin.name, origin.module) not in known]
+    _add(loaded, [_found(loaded.manager, origin, load) for origin, load in new])
     if len(loaded.faults) > before:
         raise PluginError("; ".join(str(fault) for fault in loaded.faults[before:]))
 
@@ -170,8 +175,9 @@ def add_path(path: Path) -> None:
 def _from_path(path: Path) -> Iterator[tuple[Origin, Callable[[], ModuleType]]]:
     if not path.exists():
         raise PluginError(f"--plugin {path}: expected a Python file or a folder; it does not exist.")
+    place = path.resolve()
     if path.is_file():
-        yield Origin(path.stem, str(path), "", path.stem), functools.partial(_load_file, path)
+        yield Origin(path.stem, str(path), "", path.stem), functools.partial(_load_file, place)
         return
     project = path / "pyproject.toml"
     if not project.is_file():
@@ -180,49 +186,112 @@ def _from_path(path: Path) -> Iterator[tuple[Origin, Callable[[], ModuleType]]]:
                 f"--plugin {path}: expected a package (with __init__.py) or a project (with pyproject.toml); "
                 "the folder has neither."
             )
-        sys.path.insert(0, str(path.resolve().parent))
-        yield Origin(path.name, str(path), "", path.name), functools.partial(importlib.import_module, path.name)
+        sys.path.insert(0, str(place.parent))
+        yield Origin(place.name, str(path), "", place.name), functools.partial(importlib.import_module, place.name)
         return
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    points = tomllib.loads(project.read_text()).get("project", {}).get("entry-points", {}).get(GROUP, {})
+    try:
+        points = tomllib.loads(project.read_text("utf-8")).get("project", {}).get("entry-points", {}).get(GROUP, {})
+    except ValueError as error:
+        raise PluginError(f'--plugin {path}: expected TOML in "{project}"; it does not parse ({error}).') from error
     if not points:
         raise PluginError(f'--plugin {path}: expected [project.entry-points.{GROUP}] in "{project}"; there is none.')
-    source = path / "src" if (path / "src").is_dir() else path
-    sys.path.insert(0, str(source.resolve()))
+    sys.path.insert(0, str(place / "src" if (place / "src").is_dir() else place))
     for name, module in points.items():
-        yield Origin(name, str(path), "", module), functools.partial(importlib.import_module, module)
+        yield Origin(name, str(path), "", module), metadata.EntryPoint(name, module, GROUP).load
 
 
 def _load_file(path: Path) -> ModuleType:
+    taken = importlib.util.find_spec(path.stem)
+    if taken is not None and taken.origin != str(path):
+        raise PluginError(f'its name "{path.stem}" is that of another module; rename the file')
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise PluginError(f"--plugin {path}: expected a Python file (.py).")
+        raise PluginError("expected a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[path.stem] = module  # builders are named "STEM:function"
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
     return module
 
 
-def _add(loaded: Registry, origin: Origin, load: Callable[[], object]) -> None:
+@dataclass(frozen=True)
+class _Found:
+    """A plugin that was loaded and checked by itself, or why it was not."""
+
+    origin: Origin
+    records: tuple[tuple[str, Variant | DataSource | Component], ...] = ()
+    fault: Fault | None = None
+
+    @property
+    def key(self) -> str:
+        """What pluggy knows it by."""
+        return _key(self.origin)
+
+
+def _key(origin: Origin) -> str:
+    return f"{origin.distribution}:{origin.name}"
+
+
+def _found(manager: pluggy.PluginManager, origin: Origin, load: Callable[[], object]) -> _Found:
     """Load one plugin and check all of it; on any fault nothing of it stays registered."""
-    if any(known.module == origin.module and known.name == origin.name for known in loaded.origins):
-        return  # found twice, for example installed and given with --plugin
-    key = f"{origin.distribution}:{origin.name}"
+    key = _key(origin)
     try:
-        module = _load(load)
-        _register(loaded.manager, key, module)
-        added = list(_records(loaded, origin, loaded.manager, key))
-    except _FaultError as fault:
-        if loaded.manager.has_plugin(key):
-            loaded.manager.unregister(name=key)
-        loaded.faults.append(Fault(origin, fault.reason, fault.remedy))
-        return
-    for kind, record in added:
-        loaded.entries[kind][record.name] = Entry(record, origin)
-    loaded.origins.append(origin)
+        _register(manager, key, _load(load))
+        return _Found(origin, tuple(_records(manager, key)))
+    except Exception as error:  # a malformed record may fail any check that reads it
+        told = error if isinstance(error, _FaultError) else _FaultError(f"its records cannot be read ({error!r}).", ASK)
+        if manager.has_plugin(key):
+            manager.unregister(name=key)
+        return _Found(origin, fault=Fault(origin, told.reason, told.remedy))
+
+
+def _add(loaded: Registry, found: list[_Found]) -> None:
+    """Take in plugins that were found together; of several that claim one name, one keeps it, the others are left out.
+
+    A name belongs to the plugin that is there already, else to the distribution called ganengine-NAME, else to the
+    entry point called NAME, else to the first by alphabet; so the order of loading gives a name to nobody.
+    """
+    loaded.faults += [plugin.fault for plugin in found if plugin.fault]
+    good = [plugin for plugin in found if not plugin.fault]
+    while clash := _clash(loaded, good):
+        plugin, kind, name, owner = clash
+        loaded.manager.unregister(name=plugin.key)
+        good.remove(plugin)
+        reason = f'its {kind} "{name}" is already taken by plugin {owner.name} ({owner}).'
+        remedy = "Uninstall one of the two, or leave one out with GANENGINE_BLOCK."
+        loaded.faults.append(Fault(plugin.origin, reason, remedy))
+    for plugin in good:
+        loaded.origins.append(plugin.origin)
+        for kind, record in plugin.records:
+            loaded.entries[kind][record.name] = Entry(record, plugin.origin)
+
+
+def _clash(loaded: Registry, found: list[_Found]) -> tuple[_Found, str, str, Origin] | None:
+    """Return a plugin that has to give way, the kind and name in question, and who keeps it."""
+    claims: dict[tuple[str, str], list[_Found]] = {}
+    for plugin in found:
+        for kind, record in plugin.records:
+            claims.setdefault((kind, record.name), []).append(plugin)
+    for (kind, name), claimants in claims.items():
+        ranked = sorted(claimants, key=lambda plugin: _claim(plugin.origin, name))
+        holder = loaded.entries[kind].get(name)
+        if holder:
+            return ranked[-1], kind, name, holder.origin
+        if len(ranked) > 1:
+            return ranked[-1], kind, name, ranked[0].origin
+    return None
+
+
+def _claim(origin: Origin, name: str) -> tuple[bool, bool, bool]:
+    distribution = origin.distribution.lower().replace("_", "-")
+    return distribution != "ganengine", distribution != f"ganengine-{name}", origin.name != name
 
 
 def _load(load: Callable[[], object]) -> object:
@@ -231,13 +300,12 @@ def _load(load: Callable[[], object]) -> object:
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit included
-        remedy = "Reinstall it, or ask its authors; GANENGINE_BLOCK leaves it out."
-        raise _FaultError(f"it cannot be imported ({type(error).__name__}: {error}).", remedy) from error
+        raise _FaultError(f"it cannot be imported ({type(error).__name__}: {error}).", ASK) from error
     stated = getattr(module, "GANENGINE_API", None)
-    if stated != API:
-        what = "states no GANENGINE_API" if stated is None else f"is written for plugin API {stated}"
-        older = isinstance(stated, int) and stated > API
-        remedy = "Upgrade ganengine." if older else f"Install a version of it that states GANENGINE_API = {API}."
+    if type(stated) is not int or stated != API:
+        what = "states no GANENGINE_API" if stated is None else f"is written for plugin API {stated!r}"
+        newer = isinstance(stated, int) and stated > API
+        remedy = "Upgrade ganengine." if newer else f"Install a version of it that states GANENGINE_API = {API}."
         raise _FaultError(f"it {what}; this engine has API {API}.", remedy)
     return module
 
@@ -260,9 +328,7 @@ def _register(manager: pluggy.PluginManager, key: str, module: object) -> None:
         raise _FaultError(f"a hook does not fit the contract ({reason}).", "See docs/contract.md.") from error
 
 
-def _records(
-    loaded: Registry, origin: Origin, manager: pluggy.PluginManager, key: str
-) -> Iterator[tuple[str, Variant | DataSource | Component]]:
+def _records(manager: pluggy.PluginManager, key: str) -> Iterator[tuple[str, Variant | DataSource | Component]]:
     for kind, (hook, record_type) in KINDS.items():
         seen: set[str] = set()
         for implementation in getattr(manager.hook, hook).get_hookimpls():
@@ -271,13 +337,10 @@ def _records(
             for record in _call(implementation.function, hook):
                 if not isinstance(record, record_type):
                     raise _FaultError(f"{hook} returned {record!r}.", f"Return {record_type.__name__} records.")
-                holder = loaded.entries[kind].get(record.name)
-                if holder or record.name in seen:
-                    owner = holder.origin if holder else origin
-                    raise _FaultError(
-                        f'its {kind} "{record.name}" is already taken by plugin {owner.name} ({owner}).',
-                        "Uninstall one of the two, or leave one out with GANENGINE_BLOCK.",
-                    )
+                if not re.fullmatch(r"\w[\w.+-]*", record.name):
+                    raise _FaultError(f"{hook} returned the name {record.name!r}.", "Use letters, digits and hyphens.")
+                if record.name in seen:
+                    raise _FaultError(f'{hook} returned the name "{record.name}" twice.', "Rename one of the two.")
                 seen.add(record.name)
                 _check_builders(record)
                 if isinstance(record, Variant):
@@ -289,7 +352,7 @@ def _call(function: Callable[[], Iterable[Any]], hook: str) -> list[Any]:
     try:
         return list(function())
     except Exception as error:
-        raise _FaultError(f"{hook} failed ({type(error).__name__}: {error}).", "Ask its authors.") from error
+        raise _FaultError(f"{hook} failed ({type(error).__name__}: {error}).", ASK) from error
 
 
 def _check_builders(record: Variant | DataSource | Component) -> None:
@@ -301,7 +364,7 @@ def _check_builders(record: Variant | DataSource | Component) -> None:
         if reference is None:
             continue
         module, _, attribute = str(reference).partition(":")
-        if not attribute or not _exists(module):
+        if not module or not attribute or not _exists(module):
             raise _FaultError(
                 f'"{record.name}": its builder {what}="{reference}" names a module that does not exist.',
                 'Write "module:function" of an importable module.',

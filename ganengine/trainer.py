@@ -133,7 +133,7 @@ class Trainer:
             while not (reason := self.why_stop(budget)):
                 self._grow()
                 try:
-                    self._round()
+                    self.round()
                 except _RollbackError as fault:
                     self.roll_back(str(fault))
                     continue
@@ -155,7 +155,7 @@ class Trainer:
         at = self.position
         return Progress(at.step, at.images, self.horizon, at.stage, at.images - at.stage_start)
 
-    def _round(self) -> None:
+    def round(self) -> None:
         """Do one step: every phase that is due, averages, measured state."""
         before = self.position.images
         progress, steps = self.progress(), _Steps(self)

@@ -59,11 +59,12 @@ class Batch(Mapping[str, Tensor]):
     def to(self, device: torch.device | str, channels_last: bool = False) -> Batch:
         """Return the batch on `device`, its [N, C, H, W] fields in channels-last memory if so asked.
 
-        From pinned memory the copy runs beside the host.
+        A copy to a GPU runs beside the host where this batch is in pinned memory.
         """
+        device = torch.device(device)
 
         def move(tensor: Tensor) -> Tensor:
-            moved = tensor.to(device, non_blocking=tensor.is_pinned() if tensor.device.type == "cpu" else False)
+            moved = tensor.to(device, non_blocking=device.type == "cuda")
             return moved.contiguous(memory_format=torch.channels_last) if channels_last and moved.dim() == 4 else moved
 
         return Batch({name: move(tensor) for name, tensor in self.items()}, move(self.index))

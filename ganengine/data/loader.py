@@ -104,16 +104,16 @@ class Loader:
         """
         self.dataset.check_batch(1)
         request = Request(position, count, size or self.options.size, rank, world)
-        future = self._begin(request)
         following = [replace(request, position=position + k * count) for k in range(1, AHEAD + 1)]
         for stale in self._pending.keys() - {request, *following}:
             self._pending.pop(stale).cancel()
-        for guess in following:
-            self._begin(guess)
-        self._pending.pop(request, None)
         started = time.perf_counter()
+        future = self._begin(request)
+        del self._pending[request]
         batch = future.result()
         self.waited_s += time.perf_counter() - started
+        for guess in following:
+            self._begin(guess)
         self._tell()
         return batch.to(self.device, self.channels_last)
 
@@ -161,17 +161,24 @@ class Loader:
     def _assemble(self, request: Request) -> Batch:
         count, rank, world, size = request.count, request.rank, request.world, request.size
         places = range(request.position + count * rank // world, request.position + count * (rank + 1) // world)
-        results = list(self._decoders.map(lambda place: self._sample(place, size), places))
+        indices = [self._index(place) for place in places]
+        read_size = self.options.read_size(size)
+        kept = all(self._store.holds("train", index, read_size) for _, index in indices)
+        # Threads only where there is something to decode: handing over a sample costs more than cropping it.
+        results = list((map if kept else self._decoders.map)(lambda at: self._sample(at[0], at[1], size), indices))
         batch = self._stack([sample for _, sample in results], [index for index, _ in results], size)
         if self.device.type == "cuda":  # pinned, so that the copy runs beside the host
             batch = Batch({name: field.pin_memory() for name, field in batch.items()}, batch.index.pin_memory())
         return batch
 
-    def _sample(self, place: int, size: int) -> tuple[int, Arrays]:
-        """Return sample `place` of the stream, cropped and mirrored, and which sample of the data it is."""
+    def _index(self, place: int) -> tuple[int, int]:
+        """Return the epoch of sample `place` of the stream, and which sample of the data it is."""
+        epoch, turn = divmod(place, self.dataset.spec.count)
+        return epoch, int(self._order(epoch)[turn])
+
+    def _sample(self, epoch: int, index: int, size: int) -> tuple[int, Arrays]:
+        """Return a sample of an epoch, cropped and mirrored, and which one of the data it is."""
         count = self.dataset.spec.count
-        epoch, turn = divmod(place, count)
-        index = int(self._order(epoch)[turn])
         key = draws.key(self.options.seed, "augment", epoch, index)
         flip = self.options.flip and bool(key & 1)
         across, down = (key >> 1) & ((1 << BITS) - 1), key >> (1 + BITS)
@@ -193,8 +200,9 @@ class Loader:
         if order is None:
             generator = draws.generator(self.options.seed, "order", epoch)
             order = torch.randperm(self.dataset.spec.count, generator=generator).numpy()
-            # Only the newest few are kept, in a new dict: other threads may be reading the old one.
-            self._orders = {**dict(list(self._orders.items())[-3:]), epoch: order}
+            if len(self._orders) > 3:  # a batch rarely reaches over more epochs
+                del self._orders[next(iter(self._orders))]
+            self._orders[epoch] = order
         return order
 
     def _window(self, arrays: Arrays, size: int, across: int, down: int, flip: bool) -> Arrays:

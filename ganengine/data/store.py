@@ -33,6 +33,10 @@ class Store:
         self._size = 0
         self._lock = Lock()
 
+    def holds(self, split: str, index: int, size: int) -> bool:
+        """Whether a sample can be had without decoding it."""
+        return size == self._size and (split, index) in self._kept
+
     def read(self, split: str, index: int, size: int) -> Arrays:
         """Return a sample with pictures whose shorter side is `size`; do not write to it.
 

@@ -31,5 +31,8 @@ def activation_gradient(grad: Tensor, z: Tensor, slope: float) -> Tensor:
     """Return grad times the activation's derivative at z. An infinite grad gives no NaN where slope 0 stops it."""
     if slope == 1:
         return grad
-    below = torch.zeros_like(grad) if slope == 0 else slope * grad
-    return torch.where(z > 0, grad, below)
+    aten = torch.ops.aten  # a where() of one's own is several times slower
+    gradient: Tensor = (
+        aten.threshold_backward(grad, z, 0) if slope == 0 else aten.leaky_relu_backward(grad, z, slope, False)
+    )
+    return gradient

@@ -264,7 +264,8 @@ def _gradient_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, .
 
     needs_loss, _, needs_maps, *_ = ctx.needs_input_grad
     found = differentiate(formula, (grad_loss, *maps), (needs_loss, *needs_maps), grads)
-    return found[0], [None] * len(maps), found[1:], None, None, None, None
+    of_targets: list[None] | None = None if ctx.targets else []  # torch takes an empty list for one of tensors
+    return found[0], [None] * len(maps), found[1:], of_targets, None, None, None
 
 
 FORWARD = define(

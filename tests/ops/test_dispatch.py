@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -129,3 +131,15 @@ def test_environment_variable(value: str, expected: str | None) -> None:
         assert 'expected one of auto, fused, reference, got "fast"' in result.stderr
     else:
         assert result.stdout == expected
+
+
+@pytest.mark.parametrize("op", dispatch.OPS)
+def test_docs_state_the_schemas_and_signatures(op: str) -> None:
+    docs = " ".join((Path(__file__).parents[2] / "docs" / "ops.md").read_text(encoding="utf-8").split())
+    for name in (op, f"{op}_backward"):
+        schema = str(getattr(torch.ops.ganengine, name).default._schema).removeprefix("ganengine::")
+        assert schema in docs
+    arguments = inspect.signature(getattr(ops, op)).parameters.values()
+    assert [a.name for a in arguments] == re.findall(
+        r"(\w+)(?:=[^,)]*)?[,)]", docs.split(f" {op}(")[1].split(")")[0] + ")"
+    )

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from ganengine.config import RunOptions, parse
 from ganengine.plugins import add_path, check_options, registry
-from ganengine.testing import check_variant
 from ganengine.variant import Variant
 
 from ganengine_pix2pix import plugin
@@ -33,6 +32,8 @@ def test_importing_the_plugin_imports_no_torch() -> None:
 
 
 def test_the_engine_finds_it_and_it_keeps_the_contract() -> None:
+    from ganengine.testing import check_variant
+
     add_path(ROOT)  # by the entry point in pyproject.toml; does nothing where it is installed
     assert registry().variant("pix2pix") == variant()
     assert registry().get("data source", "openmoji-line").fields == ("A", "B")

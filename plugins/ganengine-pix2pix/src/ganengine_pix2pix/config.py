@@ -42,12 +42,14 @@ class Pix2PixConfig:
     """Filters of D's first layer; 64 in section 6.1.2."""
     receptive_field: ReceptiveField = 70
     """Side in pixels of the patches that D judges (section 4.4); 1 judges single pixels."""
-    norm: Norm = "batch"
-    """Normalisation in both networks; batch uses a picture's own statistics at use (section 3.3)."""
+    norm: Norm = "instance"
+    """Normalisation in both networks; instance is batch norm at batch 1, as in the paper, at any batch size."""
     dropout: float = 0.5
     """Share of features dropped in G, in use as well: the model's only noise (section 2.1)."""
     lr: float = 2e-4
-    """Learning rate of Adam for both networks (section 3.3)."""
+    """Learning rate of Adam (section 3.3)."""
+    d_lr: float | None = None
+    """Learning rate of D where it is not that of G; None: the same, as in the paper."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Decay of Adam's two moments (section 3.3)."""
     lr_decay: float = 0.5
@@ -62,6 +64,7 @@ class Pix2PixConfig:
             ("lambda_l1", 0 <= self.lambda_l1 < inf, "0 or more"),
             ("dropout", 0 <= self.dropout < 1, "from 0 to below 1"),
             ("lr", 0 < self.lr < inf, "above 0"),
+            ("d_lr", self.d_lr is None or 0 < self.d_lr < inf, "above 0"),
             ("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
             ("lr_decay", 0 <= self.lr_decay <= 1, "a share of the horizon, from 0 to 1"),
             ("init_gain", 0 < self.init_gain < inf, "above 0"),

@@ -13,12 +13,15 @@ def build(config: Pix2PixConfig) -> Schedule:
 
     Paper: arXiv:1611.07004, section 3.3; the rate's fall to 0 is that of the published code (100 + 100 epochs).
     """
-    lr: Value = linear_decay(config.lr, constant=1 - config.lr_decay) if config.lr_decay else config.lr
-    adam = Optimizer(lr=lr, name="adam", options={"betas": config.betas})
+
+    def adam(rate: float) -> Optimizer:
+        lr: Value = linear_decay(rate, constant=1 - config.lr_decay) if config.lr_decay else rate
+        return Optimizer(lr=lr, name="adam", options={"betas": config.betas})
+
     weights = {"l1": config.lambda_l1} if config.has_l1 else {}
     phases = [Phase("g", params=("G",), loss="g", optimizer="g", weights=weights)]
-    optimizers = {"g": adam}
+    optimizers = {"g": adam(config.lr)}
     if config.has_critic:
         phases.insert(0, Phase("d", params=("D",), loss="d", optimizer="d"))
-        optimizers["d"] = adam
+        optimizers["d"] = adam(config.lr if config.d_lr is None else config.d_lr)
     return Schedule(stages=(Stage(tuple(phases)),), optimizers=optimizers, averaged=("G",))
