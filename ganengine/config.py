@@ -10,13 +10,16 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import tyro
 import yaml
 
 from ganengine.errors import UserError, nearest
 from ganengine.variant import Variant
+
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class RunOptions(Budget):
     """Named set of options; `ganengine info VARIANT` lists them."""
     config: Path | None = None
     """YAML file of options, by the same names."""
-    plugin: tuple[str, ...] = ()
-    """Plugin under development: a file or folder (may be repeated)."""
+    plugin: Path | None = None
+    """Plugin under development: a file or folder (any command takes it; may be repeated)."""
     init_from: Path | None = None
     """Start from the networks of another run of the same variant."""
 
@@ -80,7 +83,7 @@ class RunOptions(Budget):
     """cpu, cuda, cuda:1 ...; auto: a GPU where there is one."""
     threads: int | None = None
     """CPU threads; None: one per core."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     """auto: bfloat16 where the hardware multiplies it fast, float32 elsewhere."""
     ops: Literal["auto", "fused", "reference"] = "auto"
     """Fused kernels where they exist, everywhere (an error where one is missing), or nowhere."""
@@ -111,6 +114,13 @@ class Settings:
     variant: Variant
     engine: RunOptions
     config: Any
+
+    def anchored(self) -> Settings:
+        """Return settings whose data is found from any working directory, as long as it stays where it is."""
+        data = Path(self.engine.data).expanduser()
+        if not self.engine.data or not data.exists():
+            return self
+        return dataclasses.replace(self, engine=dataclasses.replace(self.engine, data=str(data.absolute())))
 
     def to_dict(self) -> dict[str, Any]:
         """Return one flat mapping of plain values, as config.yaml holds it."""
@@ -262,6 +272,7 @@ def _layer(form: Any, settings: Any, options: Mapping[str, Any], prog: str, orig
     options = {_kebab(name): value for name, value in options.items()}
     known = {f.name: getattr(part, f.name) for part in (settings.engine, settings.variant) for f in fields(part)}
     _check_options(options, known, origin)
+    options = {name: value for name, value in options.items() if name not in COMMAND_ONLY}
     # Always stated, so that a word too many in a list is not taken for it.
     data = options.pop("data", known["data"])
     if not isinstance(data, str):
@@ -274,7 +285,7 @@ def _layer(form: Any, settings: Any, options: Mapping[str, Any], prog: str, orig
 def _check_options(options: Mapping[str, Any], known: Mapping[str, Any], origin: str) -> None:
     for option, value in options.items():
         name = option.replace("-", "_")
-        if name in COMMAND_ONLY:
+        if name in COMMAND_ONLY and value:
             raise UserError(f"{origin}: --{option} belongs on the command line; take it out of here.")
         if name not in known:
             raise UserError(f'{origin}: no option is called "{option}".{nearest(option, map(_kebab, known))}')
@@ -345,6 +356,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "checkpoint_every": (1, _ANY),
     "keep_checkpoints": (1, 1 << 20),
     "preview": (0, 4096),
+    "n": (1, 1 << 20),
     "max_steps": (1, _ANY),
     "max_images": (1, _ANY),
     "max_minutes": (0, _ANY),

@@ -17,7 +17,8 @@ from ganengine.nn.context import name_modules
 from ganengine.variant import DataSpec, Optimizer, Schedule, Stage
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-"""Optimizers with a fused step on the CPU as well as on CUDA."""
+"""Optimizers with a fused step on the CPU as well as on CUDA. SGD's cannot begin a momentum while others are there,
+as a shared optimizer does, so with momentum it is left to torch."""
 
 
 class Players:
@@ -46,6 +47,7 @@ class Players:
         self._ema = (settings.engine.ema_images, settings.engine.ema_rampup)
         self._owner = self._number_parameters()
         self.groups = {phase.name: self._group(phase.params) for phase in schedule.phases(stage)}
+        self._touched = {name: self._containing(members) for name, members in self.groups.items()}
         self.optimizers = self._build_optimizers(schedule, stage, optimizers)
         self.averages: dict[str, Average] = {}
         self.start_averages()
@@ -75,6 +77,11 @@ class Players:
             for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():
                 if parameter.requires_grad:
                     found[id(parameter)] = parameter
+        if not found:
+            raise PluginError(
+                f"A phase trains {', '.join(names)}, but no parameter there requires a gradient. "
+                "Leave the phase out, or let the networks builder return trainable ones."
+            )
         return list(found.values())
 
     def _build_optimizers(self, schedule: Schedule, stage: int, classes: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,26 +104,30 @@ class Players:
         return self._owner[id(parameter)]
 
     def count_step(self, phase: str) -> None:
-        """Note that the networks a phase trains have stepped."""
-        for name in {self.name_of(parameter).partition(".")[0] for parameter in self.groups[phase]}:
+        """Note that the networks a phase trains have stepped, whole or in part."""
+        for name in self._touched[phase]:
             self.steps[name] += 1
+
+    def _containing(self, parameters: list[nn.Parameter]) -> set[str]:
+        """Return the networks that hold any of these parameters; a trunk may be part of several."""
+        wanted = {id(parameter) for parameter in parameters}
+        return {name for name, net in self.networks.items() if wanted & {id(t) for t in _parameters(net)}}
 
     # -- averages -------------------------------------------------------------------------------------------------
 
     def start_averages(self) -> None:
         """Begin the averages at the networks as they are."""
         if self._ema[0] > 0:
-            self.averages = {
-                name: Average(self.networks[name])
-                for name in self.schedule.averaged
-                if isinstance(self.networks.get(name), nn.Module)
-            }
+            modules = {name: self.networks.get(name) for name in self.schedule.averaged}
+            self.averages = {name: Average(net) for name, net in modules.items() if isinstance(net, nn.Module)}
 
     def update_averages(self, images: int, batch: int) -> None:
         """Move every average towards its network."""
         decay = decay_at(images, batch, *self._ema)
         for name, average in self.averages.items():
-            average.update(self.networks[name], decay)
+            network = self.networks[name]
+            assert isinstance(network, nn.Module)
+            average.update(network, decay)
 
     def sampling(self) -> dict[str, Any]:
         """Return the networks to sample with: averaged ones where there are any."""
@@ -166,27 +177,38 @@ class Players:
                     optimizer.state[parameter][key] = value
 
     def take_over(self, old: Players, stage: Stage) -> None:
-        """Hand the older stage's parameters, averages and moments over by name, as `stage.hand_over` says."""
-        renames = dict(stage.hand_over)
-        tensors = old.tensors()
-        for name, tensor in self.tensors().items():
-            source = tensors.get(_renamed(name, renames))
-            if source is not None and source.shape == tensor.shape:
-                with torch.no_grad():
-                    tensor.copy_(source)
+        """Hand the older stage's parameters, averages and moments over by name, as `stage.hand_over` says.
+
+        A tensor whose shape has changed starts anew, and so do its moments.
+
+        Raises:
+            PluginError: a rule names nothing.
+        """
+        mine, theirs = ({n.replace("/", ".", 1): t for n, t in p.tensors().items()} for p in (self, old))
+        for new, source in stage.hand_over.items():
+            for prefix, tensors in ((new, mine), (source, theirs)):
+                if not any(_under(name, prefix) for name in tensors):
+                    raise PluginError(
+                        f'Stage "{stage.name}": hand_over "{new}" <- "{source}": nothing is called "{prefix}" there.'
+                    )
+        handed = {name: _origin(name, stage.hand_over) for name in mine}
+        handed = {n: o for n, o in handed.items() if o in theirs and theirs[o].shape == mine[n].shape}
+        with torch.no_grad():
+            for name, origin in handed.items():
+                mine[name].copy_(theirs[origin])
         if not stage.reset_optimizers:
-            saved = old.optimizer_state()
-            dotted = {name: _renamed(name.replace(".", "/", 1), renames).replace("/", ".", 1) for name in self._names()}
+            renamed = {
+                old.name_of(theirs[origin]): self.name_of(mine[name])
+                for name, origin in handed.items()
+                if id(mine[name]) in self._owner and id(theirs[origin]) in old._owner
+            }
             self.load_optimizer_state(
                 {
-                    optimizer: {name: state[dotted[name]] for name in dotted if dotted[name] in state}
-                    for optimizer, state in saved.items()
+                    optimizer: {renamed[name]: entry for name, entry in state.items() if name in renamed}
+                    for optimizer, state in old.optimizer_state().items()
                 }
             )
         self.steps.update({name: old.steps.get(name, 0) for name in self.steps})
-
-    def _names(self) -> list[str]:
-        return list(self._owner.values())
 
 
 def operator_get(module: Any, path: str) -> Any:
@@ -196,13 +218,32 @@ def operator_get(module: Any, path: str) -> Any:
     return module
 
 
-def _renamed(name: str, renames: Mapping[str, str]) -> str:
-    """Return the older name of tensor `name` ("G/skip.weight") under rules like {"G.skip": "G.to_rgb"}."""
-    for new, old in renames.items():
-        prefix = new.replace(".", "/", 1)
-        if name == prefix or name.startswith((prefix + ".", prefix + "/")):
-            return old.replace(".", "/", 1) + name[len(prefix) :]
-    return name
+def _origin(name: str, rules: Mapping[str, str]) -> str:
+    """Return the older name of tensor `name` ("G.skip.weight") under rules like {"G.skip": "G.to_rgb"}, or "".
+
+    What a rule moves elsewhere is not taken over under its old name too. Rules hold for the averages as well.
+    """
+    rules = {**rules, **{_averaged(new): _averaged(old) for new, old in rules.items()}}
+    for new, old in rules.items():
+        if _under(name, new):
+            return old + name[len(new) :]
+    return "" if any(_under(name, old) for old in rules.values()) else name
+
+
+def _averaged(prefix: str) -> str:
+    root, dot, path = prefix.partition(".")
+    return f"{root}_ema{dot}{path}"
+
+
+def _under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _parameters(network: nn.Module | nn.Parameter) -> Iterator[nn.Parameter]:
+    if isinstance(network, nn.Parameter):
+        yield network
+    else:
+        yield from network.parameters()
 
 
 def build_networks(
@@ -220,7 +261,7 @@ def build_networks(
         elif isinstance(network, nn.Module):
             network.to(hardware.device)
             if hardware.channels_last:
-                network.to(memory_format=torch.channels_last)
+                to_channels_last(network)
             networks[name] = network
         else:
             raise PluginError(
@@ -229,6 +270,13 @@ def build_networks(
             )
     name_modules(networks)
     return networks
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """Give every tensor [N, C, H, W] of a network channels-last strides; torch's own `to` refuses volumes beside them."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
 
 def network_tensors(networks: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -252,7 +300,8 @@ def make_optimizer(recipe: Optimizer, parameters: list[nn.Parameter], classes: M
         raise PluginError(f'No optimizer is called "{recipe.name}"; there are {", ".join(sorted(classes))}.')
     kind = classes[recipe.name]
     options = dict(recipe.options)
-    if kind in FUSED and all(parameter.is_floating_point() for parameter in parameters):
+    momentum = kind is torch.optim.SGD and options.get("momentum")
+    if kind in FUSED and not momentum and all(parameter.is_floating_point() for parameter in parameters):
         options.setdefault("fused", True)
     try:
         # The learning rate is set before every step from the schedule.

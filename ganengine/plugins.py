@@ -30,7 +30,7 @@ from ganengine.variant import API, Component, DataSource, Variant
 GROUP = "ganengine"
 PREFIX = "ganengine_"
 
-KINDS: dict[str, tuple[str, type]] = {
+KINDS: dict[str, tuple[str, type[Variant] | type[DataSource] | type[Component]]] = {
     "variant": ("ganengine_variants", Variant),
     "data source": ("ganengine_data_sources", DataSource),
     "architecture": ("ganengine_architectures", Component),
@@ -102,7 +102,8 @@ class Registry:
         if name in self.entries[kind]:
             return self.entries[kind][name].record
         known = self.entries[kind]
-        message = f'No {kind} is called "{name}".{nearest(name, known)}'
+        remedy = nearest(name, known) or " Install a plugin that brings it, or add one with --plugin."
+        message = f'No {kind} is called "{name}".{remedy}'
         message += f" Installed: {', '.join(sorted(known)) or 'none'}."
         if self.faults:
             message += f" {len(self.faults)} plugin(s) were left out: see `ganengine plugins doctor`."
@@ -142,7 +143,8 @@ def registry() -> Registry:
     if os.environ.get("GANENGINE_TRACE_HOOKS") == "1":
         manager.trace.root.setwriter(lambda text: sys.stderr.write(text))
         manager.enable_tracing()
-    found = [_found(manager, Origin("builtin", "ganengine", _version("ganengine"), "ganengine.builtin"), lambda: builtin)]
+    own = Origin("builtin", "ganengine", _version("ganengine"), "ganengine.builtin")
+    found = [_found(manager, own, lambda: builtin)]
     blocked = {name.strip() for name in os.environ.get("GANENGINE_BLOCK", "").split(",") if name.strip()}
     for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         distribution = point.dist
@@ -399,9 +401,7 @@ def check_options(variant: Variant) -> None:
     clash = sorted(engine & {f.name for f in own})
     if clash:
         raise _FaultError(f'variant "{variant.name}": option(s) {", ".join(clash)} belong to the engine.', "Rename.")
-    required = [
-        f.name for f in own if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
+    required = [f.name for f in own if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     if required:
         raise _FaultError(f'variant "{variant.name}": {", ".join(required)} have no default.', "Give them one.")
     known = engine | {f.name for f in own}

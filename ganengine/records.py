@@ -35,6 +35,7 @@ class StepRecord:
 class TickRecord:
     """A line of log.jsonl is written."""
 
+    folder: Path
     step: int
     images: int
     line: Mapping[str, Any]

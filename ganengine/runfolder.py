@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib import metadata
@@ -32,6 +35,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.log = path / "log.jsonl"
+        self._made: list[Path] = []
 
     def __str__(self) -> str:
         return str(self.path)
@@ -56,6 +60,7 @@ class RunFolder:
         number = 1
         while True:
             path = out or Path("runs") / (variant if number == 1 else f"{variant}-{number}")
+            made = [parent for parent in path.parents if not parent.exists()]
             try:
                 path.mkdir(parents=True)
             except FileExistsError:
@@ -66,9 +71,17 @@ class RunFolder:
             except OSError as error:
                 raise UserError(f"The run's folder {path} cannot be made: {error.strerror or error}.") from error
             folder = cls(path)
+            folder._made = made
             folder.checkpoints.mkdir()
             folder.samples.mkdir()
             return folder
+
+    def remove(self) -> None:
+        """Take a folder away that `create` made, and those above it that it made and nobody has used since."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for parent in self._made:
+                parent.rmdir()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -122,9 +135,9 @@ class RunFolder:
         _write(self.path / "environment.json", json.dumps(record, indent=1) + "\n")
 
     def append_log(self, line: Mapping[str, Any]) -> None:
-        """Append one line to log.jsonl."""
+        """Append one line to log.jsonl; JSON has no word for a number that is not finite, so that is null."""
         with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
     def cut_log(self, lines: int) -> None:
         """Drop what stands in log.jsonl past so many lines."""
@@ -141,6 +154,12 @@ class RunFolder:
         path = self.samples / f"{images:09d}.png"
         save_picture(path, sheet)
         return path
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:

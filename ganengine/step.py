@@ -125,7 +125,7 @@ class Step:
             value = fn()
         else:
             # Draws inside belong to the shared pass, not to whichever phase asks first.
-            with draw_context(scoped(context, "shared " + name)):
+            with draw_context(scoped(context, draws.key(self.seed, "shared", name))):
                 value = fn()
         self._shared[name] = (value, now)
         return value

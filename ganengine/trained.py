@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 from ganengine import checkpoint
+from ganengine.config import Precision
 from ganengine.hardware import choose
 from ganengine.nn.context import Statistics
 from ganengine.players import build_networks, network_tensors
@@ -28,11 +30,13 @@ class Trained:
 
     def __init__(
         self, folder: RunFolder, *, device: str = "auto", seed: int | None = None, statistics: Statistics = "own",
-        threads: int | None = None, precision: str | None = None,
+        threads: int | None = None, precision: Precision | None = None,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.settings = folder.read_config(registry())
-        self.checkpoint, self.faults = checkpoint.newest(folder.checkpoints)
+        self.checkpoint, faults = checkpoint.newest(folder.checkpoints)
+        for fault in faults:
+            print(f"Passed over a checkpoint: {fault}", file=sys.stderr)
         meta, variant = self.checkpoint.meta, self.settings.variant
         engine = dataclasses.replace(
             self.settings.engine, device=device, threads=threads, precision=precision or "auto"

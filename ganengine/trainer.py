@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ganengine import __version__, checkpoint, draws
-from ganengine.config import Budget, Settings
+from ganengine.config import Budget, RunOptions, Settings
 from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
 from ganengine.data.pictures import sheet
@@ -94,6 +94,7 @@ class Trainer:
         self.views = dict(variant.builder("views")(settings.config))
         self.losses = dict(variant.builder("losses")(settings.config))
         check_schedule(self.schedule, self.losses)
+        check_batches(self.schedule, options)
         self.horizon = horizon(settings, dataset.spec)
         self.position = Position()
         self.clock = Clock()
@@ -104,6 +105,7 @@ class Trainer:
         self.state = {name: torch.tensor(v, device=hardware.device) for name, v in self.schedule.state.items()}
         self._skips_in_a_row = 0
         self._rollbacks = 0
+        self._saved_step = -1
         self._signal = 0
         self._preview_batch = loader.fixed(preview_split(dataset), options.preview) if options.preview else None
 
@@ -122,7 +124,7 @@ class Trainer:
             TrainingError: gradients stay non-finite.
         """
         self.folder = folder
-        self.clock = Clock(self.clock.total() - self.clock.here())
+        self.clock = Clock(self.clock.before)
         options = self.settings.engine
         self.observers.tell("run_start", RunRecord(folder.path, self.settings.to_dict(), self.position.step))
         with self._signals(), self.display.running(self._goal(budget), self.progress(), self.clock):
@@ -173,15 +175,15 @@ class Trainer:
         self.display.step(self.progress())
 
     def _alone(self, due: Due, steps: _Steps, losses: dict[str, Tensor]) -> None:
-        for repeat in range(due.repeats):
-            parts = steps.of(due.phase, repeat, due.repeats)
+        for _ in range(due.repeats):
+            parts = steps.of(due.phase, due.repeats)
             losses.update(self.updater.gradients(due, parts))
             self._apply(due, parts)
 
     def _simultaneous(self, group: Sequence[Due], steps: _Steps, losses: dict[str, Tensor]) -> None:
         taken = []
         for due in group:
-            parts = steps.of(due.phase, 0, 1)
+            parts = steps.of(due.phase, 1)
             losses.update(self.updater.gradients(due, parts))
             taken.append((due, parts, self.updater.take(due)))
         for due, parts, gradients in taken:
@@ -324,7 +326,8 @@ class Trainer:
         preview = self._preview()
         self.display.tick(self._labelled(line), preview)
         if self.observers.watched("tick"):
-            self.observers.tell("tick", TickRecord(self.position.step, self.position.images, line, preview))
+            at = self.position
+            self.observers.tell("tick", TickRecord(self.folder.path, at.step, at.images, line, preview))
 
     def _labelled(self, line: dict[str, Any]) -> dict[str, Any]:
         """Add what the printed log calls G and D: the totals of the phases that train them."""
@@ -351,7 +354,7 @@ class Trainer:
 
     def _finish(self) -> None:
         """Leave everything on disk: checkpoint, the log line of an unfinished tick, a last picture."""
-        if checkpoint_step(self.folder) != self.position.step:
+        if self._saved_step != self.position.step:
             self._save()
         if self.position.step % self.settings.engine.tick_every:
             # This line is not counted: going on cuts it and finishes the tick.
@@ -369,6 +372,7 @@ class Trainer:
                 f"`ganengine resume {self.folder}`."
             ) from error
         checkpoint.prune(self.folder.checkpoints, self.settings.engine.keep_checkpoints)
+        self._saved_step = self.position.step
         self._rollbacks = 0
         if self.observers.watched("checkpoint"):
             self.observers.tell("checkpoint", CheckpointRecord(path, self.position.step))
@@ -412,6 +416,7 @@ class Trainer:
         if named != self.settings.variant.name:
             raise CheckpointError(f'{saved.path}: belongs to variant "{named}", not "{self.settings.variant.name}".')
         self.position = Position(**saved.state["position"])
+        self._saved_step = self.position.step
         self.players, self.updater = self._build(self.position.stage)
         load_tensors(self.players.tensors(), saved)
         self.players.load_optimizer_state(saved.state["optimizers"])
@@ -420,7 +425,7 @@ class Trainer:
         self.state = {name: value.to(self.hardware.device) for name, value in saved.state["state"].items()}
         self.means.load_state_dict(saved.state["means"], self.hardware.device)
         self.horizon = int(saved.meta["horizon"])
-        self.clock.before = float(saved.meta["time"]["elapsed_s"])
+        self.clock = Clock(float(saved.meta["time"]["elapsed_s"]))
 
     def roll_back(self, where: str) -> None:
         """Go back to the last checkpoint and draw other numbers from there on.
@@ -436,7 +441,9 @@ class Trainer:
             )
         salt, skipped = self.position.salt + 1, self.position.skipped
         saved, _ = checkpoint.newest(self.folder.checkpoints)
+        clock = self.clock
         self.load(saved)
+        self.clock = clock  # the time that was lost has passed all the same
         self.position.salt, self.position.skipped = salt, skipped
         self.folder.cut_log(self.position.log_lines)
         self.display.note(f"A gradient of {where} is not finite: back to step {saved.step}, with other random numbers.")
@@ -452,25 +459,28 @@ class _Steps:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._latest: list[Step] = []
+        self._drawn = 0
         self.all: list[Step] = []
 
-    def of(self, phase: Phase, repeat: int, repeats: int) -> list[Step]:
+    def of(self, phase: Phase, repeats: int) -> list[Step]:
         """Return the micro-batches for one update of `phase`; draw a batch where it needs one of its own."""
         if self._latest and not phase.fresh_batch and repeats == 1:
             return self._latest
-        steps = self._draw(repeat)
+        steps = self._draw(self._drawn)
+        self._drawn += 1
         self.all += steps
         if not phase.fresh_batch:
             self._latest = steps
         return steps
 
-    def _draw(self, repeat: int) -> list[Step]:
+    def _draw(self, number: int) -> list[Step]:
+        """Draw batch `number` of this step, with random numbers of its own."""
         trainer, at = self._trainer, self._trainer.position
         options, stage = trainer.settings.engine, trainer.schedule.stages[at.stage]
         count = stage.batch or options.batch
         batch = trainer.loader.draw(at.images, count, size=stage.size)
         batch = batch.to(trainer.hardware.device, channels_last=trainer.hardware.channels_last)
-        seed = draws.key(options.seed, *(("salt", at.salt) if at.salt else ()), "step", at.step, repeat)
+        seed = draws.key(options.seed, *(("salt", at.salt) if at.salt else ()), "step", at.step, number)
         progress = trainer.progress()
         at.images += count
         length = count // options.accumulate
@@ -488,6 +498,20 @@ class _Steps:
         ]
 
 
+def check_batches(schedule: Schedule, options: RunOptions) -> None:
+    """Check that the batch of every stage splits into --accumulate parts.
+
+    Raises:
+        UserError: one does not.
+    """
+    for stage in schedule.stages:
+        if (stage.batch or options.batch) % options.accumulate:
+            raise UserError(
+                f'--accumulate: expected a divisor of the batch of stage "{stage.name}", which is '
+                f"{stage.batch or options.batch}; got {options.accumulate}."
+            )
+
+
 def horizon(settings: Settings, spec: DataSpec) -> int:
     """Return the images that a run is planned for."""
     epochs = settings.engine.epochs
@@ -499,28 +523,28 @@ def preview_split(dataset: Dataset) -> str:
     return next((name for name in ("val", "test") if dataset.splits.get(name)), "train")
 
 
-def checkpoint_step(folder: RunFolder) -> int:
-    """Return the step of the newest checkpoint, or -1."""
-    found = checkpoint.listed(folder.checkpoints)
-    return int(found[0].name.partition("-")[2]) if found else -1
-
-
 def load_tensors(into: Mapping[str, Tensor], saved: checkpoint.Checkpoint) -> None:
     """Copy a checkpoint's tensors into existing ones, which keep their own strides.
+
+    An empty buffer takes the saved shape: a pool of images has none before its first use.
 
     Raises:
         CheckpointError: names or shapes differ.
     """
     missing = sorted(set(into) - set(saved.networks))
     surplus = sorted(set(saved.networks) - set(into))
-    wrong = sorted(n for n in into if n in saved.networks and into[n].shape != saved.networks[n].shape)
+    shared = {name: tensor for name, tensor in into.items() if name in saved.networks}
+    wrong = sorted(n for n, t in shared.items() if t.numel() and t.shape != saved.networks[n].shape)
     if missing or surplus or wrong:
         told = [f"{len(names)} {what} (such as {names[0]})" for what, names in
                 (("missing", missing), ("unknown", surplus), ("of another shape", wrong)) if names]  # fmt: skip
         raise CheckpointError(f"{saved.path}: its tensors do not fit these networks: {', '.join(told)}.")
     with torch.no_grad():
         for name, tensor in into.items():
-            tensor.copy_(saved.networks[name])
+            value = saved.networks[name]
+            if tensor.shape != value.shape:
+                tensor.data = torch.empty_like(value, device=tensor.device)
+            tensor.copy_(value)
 
 
 def check_schedule(schedule: Schedule, losses: Mapping[str, Any]) -> None:

@@ -51,7 +51,9 @@ class Updater:
             for name, value in terms.items():
                 seen[name] = seen[name] + value if name in seen else value
             # A graph that another phase of this step shares stays whole.
-            self.scaler.scale(total).backward(inputs=parameters, retain_graph=step.holds_graphs)
+            self.scaler.scale(total).backward(  # type: ignore[no-untyped-call]
+                inputs=parameters, retain_graph=step.holds_graphs
+            )
             if len(steps) > 1:
                 # Parts are there to save memory, so their graphs are not kept for the next phase.
                 step.forget_shared()
@@ -73,6 +75,11 @@ class Updater:
                 seen[f"{phase.name}.{name}"] = value.detach() / parts
         if total is None:
             raise PluginError(f'The loss of phase "{phase.name}" returned no terms; expected {{name: Tensor}}.')
+        if not total.requires_grad:
+            raise PluginError(
+                f'The loss of phase "{phase.name}" does not depend on any parameter. '
+                "Compute it with the networks, and outside torch.no_grad."
+            )
         seen[phase.name] = total.detach() / parts
         return total * (due.gain / parts), seen
 

@@ -16,6 +16,6 @@ def parse(form: type[Options], argv: Sequence[str], prog: str, description: str)
     Raises:
         SystemExit: status 2 after a message for wrong arguments, 0 after `--help`.
     """
-    annotated: Any = Annotated[form, tyro.conf.OmitArgPrefixes]  # type: ignore[valid-type]
+    annotated: Any = Annotated[form, tyro.conf.OmitArgPrefixes]
     parsed: Options = tyro.cli(annotated, args=list(argv), prog=prog, description=description)
     return parsed

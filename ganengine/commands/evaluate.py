@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tyro
 
 from ganengine.commands.arguments import parse
+from ganengine.config import check_ranges
 from ganengine.errors import DataError, UserError
 
 
@@ -41,6 +42,7 @@ class _Options:
 def evaluate(argv: Sequence[str]) -> int:
     """Compare a run's translations with the truth and print the figures."""
     options = parse(_Options, argv, "ganengine eval", "Measure a run on held-out data.")
+    check_ranges(options)
     from ganengine.plugins import registry
 
     names = [name.strip() for name in options.metrics.split(",") if name.strip()]

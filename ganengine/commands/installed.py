@@ -100,7 +100,7 @@ def show_info(argv: Sequence[str]) -> int:
     loaded = registry()
     variant = loaded.variant(options.variant)
     origin = loaded.entries["variant"][variant.name].origin
-    record = {
+    record: dict[str, Any] = {
         "schema": 1,
         "name": variant.name,
         "summary": variant.summary,

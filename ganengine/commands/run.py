@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +14,8 @@ import tyro
 from ganengine import config
 from ganengine.commands.arguments import parse
 from ganengine.config import Budget
-from ganengine.errors import GanengineError, UserError
-from ganengine.plugins import add_path, registry
+from ganengine.errors import GanengineError, TrainingError, UserError
+from ganengine.plugins import registry
 
 if TYPE_CHECKING:
     from ganengine.runfolder import RunFolder
@@ -26,27 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _ResumeOptions(Budget):
-    run: tyro.conf.Positional[Path] = Path()
+    run: tyro.conf.Positional[Path] = field(kw_only=True)
     """Folder of the run."""
-    plugin: tuple[str, ...] = ()
-    """Plugin under development: a file or folder (may be repeated)."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Train a variant."""
-    rest, early = config.take_options(argv, ("plugin",))
-    for path in early["plugin"]:
-        add_path(Path(path))
-    if not rest or rest[0].startswith("-"):
-        if rest and rest[0] in ("-h", "--help"):
+    if not argv or argv[0].startswith("-"):
+        if argv and argv[0] in ("-h", "--help"):
             print(_usage())
             return 0
         raise UserError(f"expected the name of a variant first. {_installed()}")
-    variant = registry().variant(rest[0])
-    settings = config.parse(variant, rest[1:], f"ganengine run {variant.name}")
-    settings = dataclasses.replace(
-        settings, engine=dataclasses.replace(settings.engine, plugin=tuple(early["plugin"]))
-    )  # fmt: skip
+    variant = registry().variant(argv[0])
+    settings = config.parse(variant, argv[1:], f"ganengine run {variant.name}").anchored()
     from ganengine.runfolder import RunFolder
 
     RunFolder.check_free(settings.engine.out)
@@ -57,25 +47,22 @@ def run(argv: Sequence[str]) -> int:
         folder = RunFolder.create(settings.engine.out, variant.name)
         try:
             session.begin(folder)
+            return _train(session, folder, settings.engine)
+        except TrainingError:
+            raise  # what was reached is told and kept
         except BaseException:
-            # Nothing was trained: leave nothing behind.
-            shutil.rmtree(folder.path, ignore_errors=True)
+            if session.trainer.position.step == 0:
+                folder.remove()  # nothing was trained: leave nothing behind
             raise
-        return _train(session, folder, settings.engine)
 
 
 def resume(argv: Sequence[str]) -> int:
     """Go on with a run, exactly."""
-    rest, early = config.take_options(argv, ("plugin",))
-    options = parse(_ResumeOptions, rest, "ganengine resume", "Go on with a run, exactly where it stopped.")
+    options = parse(_ResumeOptions, argv, "ganengine resume", "Go on with a run, exactly where it stopped.")
     config.check_ranges(options)
-    if options.run == Path():
-        raise UserError("expected the folder of a run, as in `ganengine resume runs/pix2pix`.")
     from ganengine.runfolder import RunFolder
 
     folder = RunFolder.open(options.run)
-    for path in early["plugin"]:
-        add_path(Path(path))
     settings = folder.read_config(registry())
     from ganengine.session import Session
 
@@ -91,7 +78,8 @@ def _train(session: Session, folder: RunFolder, budget: Budget) -> int:
     try:
         reason = session.trainer.train(folder, budget)
     except GanengineError:
-        print(f"The run stays in {folder}.", file=sys.stderr)
+        if session.trainer.position.step:
+            print(f"The run stays in {folder}.", file=sys.stderr)
         raise
     print(session.farewell(folder, reason))
     number = session.trainer.signal

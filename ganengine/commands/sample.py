@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from ganengine.commands.arguments import parse
+from ganengine.config import check_ranges
 from ganengine.errors import UserError
 
 
@@ -40,8 +41,7 @@ class _Options:
 def sample(argv: Sequence[str]) -> int:
     """Write a sheet of samples, or single ones, of one view."""
     options = parse(_Options, argv, "ganengine sample", "Draw pictures from a trained run.")
-    if options.n < 1:
-        raise UserError(f"--n: expected at least 1, got {options.n}.")
+    check_ranges(options)
     from ganengine.data.loader import Loader
     from ganengine.data.pictures import save_picture, sheet, to_uint8
     from ganengine.plugins import registry
@@ -66,15 +66,23 @@ def sample(argv: Sequence[str]) -> int:
     else:
         seed = "" if options.seed is None else f"-seed{options.seed}"
         pictures = {out / f"{trained.sampler.progress.images:09d}-{batch.size}{seed}.png": sheet(columns)}
-    refuse_existing(list(pictures), options.overwrite)
+    check_outputs(list(pictures), options.overwrite)
     for path, picture in pictures.items():
         save_picture(path, picture)
     print(next(iter(pictures)) if len(pictures) == 1 else f"{len(pictures)} pictures in {out}")
     return 0
 
 
-def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
-    """Raise a UserError if any of the files to be written exists, unless that was asked for."""
+def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
+    """Check that files can be written.
+
+    Raises:
+        UserError: a file stands where a folder is needed, or one of the files exists and that was not asked for.
+    """
+    for folder in {path.parent for path in paths}:
+        lowest = next(place for place in (folder, *folder.parents) if place.exists())
+        if not lowest.is_dir():
+            raise UserError(f"{lowest}: expected a folder to write to; it is a file. Use another OUT.")
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from ganengine.commands.arguments import parse
-from ganengine.commands.sample import refuse_existing
+from ganengine.commands.sample import check_outputs
+from ganengine.config import check_ranges
 from ganengine.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -53,14 +54,12 @@ class _Options:
 def translate(argv: Sequence[str]) -> int:
     """Translate a picture or a folder; return 1 if some could not be read."""
     options = parse(_Options, argv, "ganengine translate", "Translate pictures of any size with a trained run.")
-    if options.batch < 1:
-        raise UserError(f"--batch: expected at least 1, got {options.batch}.")
+    check_ranges(options)
     from ganengine.runfolder import RunFolder
     from ganengine.trained import Trained
 
     folder = RunFolder.open(options.run)
     jobs = plan(options.source, options.target)
-    refuse_existing(list(jobs.values()), options.overwrite)
     trained = Trained(
         folder,
         device=options.device,
@@ -70,6 +69,9 @@ def translate(argv: Sequence[str]) -> int:
         precision=options.precision,
     )
     view = trained.sampler.view("translate", options.view)
+    if trained.spec.channels(view.target) > 4:
+        jobs = {path: out.with_suffix(".npy") for path, out in jobs.items()}  # more than a picture file holds
+    check_outputs(list(jobs.values()), options.overwrite)
     failed = _translate_all(trained, view, jobs, options)
     for path, reason in failed.items():
         print(f"{path}: {reason}", file=sys.stderr)
@@ -92,8 +94,6 @@ def plan(source: Path, target: Path) -> dict[Path, Path]:
         return {source: target / f"{source.stem}.png"}
     if not source.is_dir():
         raise UserError(f"{source}: expected a picture or a folder of pictures; there is none.")
-    if target.is_file():
-        raise UserError(f"{target}: expected a folder to write to; it is a file.")
     pictures = list_files(source).pictures
     if not pictures:
         kinds = " ".join(sorted(SUFFIXES))
@@ -131,8 +131,7 @@ def _translate_all(trained: Trained, view: View, jobs: dict[Path, Path], options
         for start, stack in _alike(images):
             outputs = to_uint8(_run(trained, view, stack, names[start : start + len(stack)]))
             for path, picture in zip(good[start:], outputs, strict=False):
-                out = jobs[path]
-                save_picture(out if picture.shape[2] <= 4 else out.with_suffix(".npy"), picture)
+                save_picture(jobs[path], picture)
     return failed
 
 

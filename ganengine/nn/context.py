@@ -52,9 +52,9 @@ def draw_context(context: Context) -> Iterator[Context]:
         _stack.pop()
 
 
-def scoped(context: Context, scope: str) -> Context:
-    """Return a context like `context` whose draws belong to `scope`."""
-    return replace(context, seed=draws.key(context.seed, scope), calls={})
+def scoped(context: Context, seed: int) -> Context:
+    """Return a context like `context` whose draws follow from `seed` alone."""
+    return replace(context, seed=seed, calls={})
 
 
 def name_modules(networks: Mapping[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,9 +29,16 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Instance normalisation over (H, W) of each sample and channel; a map of one value passes unchanged."""
+    """Instance normalisation over (H, W) of each sample and channel; a map of one value passes unchanged.
+
+    In channels-last memory it is computed as batch norm of each sample by itself, which is the same and, unlike
+    torch's instance norm, does not copy to the other layout and back.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] * x.shape[-2] == 1:
             return x
-        return super().forward(x)
+        if self.track_running_stats or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        samples = [F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in x.split(1)]
+        return torch.cat(samples) if len(samples) != 1 else samples[0]

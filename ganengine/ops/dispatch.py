@@ -96,6 +96,8 @@ def _reasons(op: str, device: str) -> tuple[str, ...]:
     state = library.load()
     if state.reason is not None:
         reasons.append(state.reason)
+    elif device == "cuda" and state.build is not None and state.build.cuda_reason is not None:
+        reasons.append(f"the CUDA kernels were not built: {state.build.cuda_reason}")
     elif state.path is not None:
         reasons.append(f"{state.path.name} was built without {op} for {device}")
     if device == "cuda" and not torch.cuda.is_available():

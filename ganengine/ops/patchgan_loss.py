@@ -72,6 +72,9 @@ MODES: Mapping[str, Formula] = MappingProxyType(
         ),
     }
 )
+FORMULAS = tuple(MODES.values())
+NUMBERS: Mapping[str, int] = MappingProxyType({name: number for number, name in enumerate(MODES)})
+"""The op takes a mode by its number: a string costs a kernel an allocation."""
 
 
 def patchgan_loss(
@@ -115,7 +118,7 @@ def patchgan_loss(
     _check_options(mode, reduction, smoothing)
     _check_maps(maps)
     numbers, samples = _targets(maps, target, mode, smoothing)
-    arguments = (maps, numbers, samples, mode, reduction == "mean")
+    arguments = (maps, numbers, samples, NUMBERS[mode], reduction == "mean")
     if dispatch.takes_op(OP, maps[0].device.type):
         loss: Tensor = FORWARD(*arguments)[0]
         return loss
@@ -123,7 +126,7 @@ def patchgan_loss(
 
 
 def reference_loss(
-    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool
+    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool
 ) -> Tensor:
     """Return the loss: the formula of this module's head in plain PyTorch.
 
@@ -131,19 +134,19 @@ def reference_loss(
         maps: S tensors [N, ...].
         targets: a number per map; empty where `samples` holds them.
         samples: [N] in the dtype of the loss (float32; float64 for float64 maps), a target per sample; or None.
-        mode: key of `MODES`.
+        mode: number of the mode, its place in `MODES`.
         mean: return the mean over the batch, 0-d, instead of [N].
     """
-    per_map = [MODES[mode].value(logits, target).mean(1) for logits, target in _with_targets(maps, targets, samples)]
+    per_map = [FORMULAS[mode].value(logits, target).mean(1) for logits, target in _with_targets(maps, targets, samples)]
     loss = torch.stack(per_map).mean(0)
     return loss.mean() if mean else loss
 
 
 def reference(
-    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool
+    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the loss and, per map, f' in the map's shape and dtype (contiguous); arguments as in `reference_loss`."""
-    slopes = [MODES[mode].slope(logits, target) for logits, target in _with_targets(maps, targets, samples)]
+    slopes = [FORMULAS[mode].slope(logits, target) for logits, target in _with_targets(maps, targets, samples)]
     return reference_loss(maps, targets, samples, mode, mean), _like_maps(slopes, maps)
 
 
@@ -153,7 +156,7 @@ def reference_backward(
     maps: Sequence[Tensor],
     targets: Sequence[float],
     samples: Tensor | None,
-    mode: str,
+    mode: int,
     mean: bool,
 ) -> list[Tensor]:
     """Return the gradient of each map: grad_loss f' / (S M_s), and / N for the mean.
@@ -195,7 +198,7 @@ def _like_maps(flat: Sequence[Tensor], maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _fake(
-    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool
+    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool
 ) -> tuple[Tensor, list[Tensor]]:
     loss = maps[0].new_empty([] if mean else [maps[0].shape[0]], dtype=accumulation_dtype(maps[0].dtype))
     return loss, [m.new_empty(m.shape) for m in maps]
@@ -214,7 +217,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, keyset: Any, targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool, *maps: Tensor
+        ctx: Any, keyset: Any, targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool, *maps: Tensor
     ) -> tuple[Tensor, ...]:
         loss, slopes = _below_autograd(keyset, maps, targets, samples, mode, mean)
         ctx.targets, ctx.mode, ctx.mean = targets, mode, mean
@@ -233,7 +236,7 @@ class _Gradient(torch.autograd.Function):
 
 
 def _autograd(
-    keyset: Any, maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: str, mean: bool
+    keyset: Any, maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool
 ) -> tuple[Tensor, Sequence[Tensor]]:
     if torch.is_grad_enabled() and any(m.requires_grad for m in maps):
         loss, *slopes = _Gradient.apply(keyset, targets, samples, mode, mean, *maps)  # type: ignore[no-untyped-call]
@@ -259,7 +262,7 @@ def _gradient_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, .
     grad_loss, samples, *maps = ctx.saved_tensors
 
     def formula(grad_loss: Tensor, *maps: Tensor) -> list[Tensor]:
-        slopes = [MODES[ctx.mode].slope(logits, t) for logits, t in _with_targets(maps, ctx.targets, samples)]
+        slopes = [FORMULAS[ctx.mode].slope(logits, t) for logits, t in _with_targets(maps, ctx.targets, samples)]
         return _like_maps(_scaled(grad_loss, slopes, ctx.mean), maps)
 
     needs_loss, _, needs_maps, *_ = ctx.needs_input_grad
@@ -269,12 +272,12 @@ def _gradient_backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, .
 
 
 FORWARD = define(
-    f"{OP}(Tensor[] maps, float[] targets, Tensor? samples, str mode, bool mean) -> (Tensor loss, Tensor[] slopes)",
+    f"{OP}(Tensor[] maps, float[] targets, Tensor? samples, int mode, bool mean) -> (Tensor loss, Tensor[] slopes)",
     reference=reference,
     fake=_fake,
 )
 BACKWARD = define(
-    f"{OP}_backward(Tensor grad_loss, Tensor[] slopes, Tensor[] maps, float[] targets, Tensor? samples, str mode,"
+    f"{OP}_backward(Tensor grad_loss, Tensor[] slopes, Tensor[] maps, float[] targets, Tensor? samples, int mode,"
     " bool mean) -> Tensor[] grad_maps",
     reference=reference_backward,
     fake=_fake_backward,

@@ -10,6 +10,7 @@ from torch.library import opcheck
 
 from ganengine.errors import UserError
 from ganengine.ops import patchgan_loss
+from ganengine.ops.patchgan_loss import NUMBERS
 
 from .cases import DTYPES, PATCH_CASES, PatchCase, assert_as_good_as_eager, eager_patchgan_loss, ops_mode
 
@@ -153,7 +154,7 @@ def test_opcheck(case: PatchCase) -> None:
     maps, target = case.maps(torch.float32), case.targets()
     samples = target if isinstance(target, Tensor) else None
     numbers = [] if samples is not None else target if isinstance(target, list) else [target] * len(maps)
-    arguments = (maps, numbers, samples, case.mode, case.reduction == "mean")
+    arguments = (maps, numbers, samples, NUMBERS[case.mode], case.reduction == "mean")
     quick = ("test_schema", "test_autograd_registration", "test_faketensor")
     opcheck(OP, arguments, test_utils=quick)
     loss, slopes = OP(*arguments)
@@ -164,7 +165,7 @@ def test_opcheck(case: PatchCase) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_opcheck_through_aot(mode: str) -> None:
     maps = PatchCase("", mode, 1.0, ((4, 1, 3, 3), (4, 1, 2, 2))).maps(torch.float32)
-    arguments = (maps, [1.0, -1.0], None, mode, True)
+    arguments = (maps, [1.0, -1.0], None, NUMBERS[mode], True)
     opcheck(OP, arguments, test_utils="test_aot_dispatch_dynamic")
     slopes = [s.detach() for s in OP(*arguments)[1]]
     grad = torch.ones((), requires_grad=True)
