@@ -99,7 +99,14 @@ def main() -> None:
     for name, default in (("size", 64), ("batch", 1), ("filters", 8), ("rounds", 60)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
-    argv = [f"--size={args.size}", f"--batch={args.batch}", f"--g-filters={args.filters}", "--lr-decay=0", "--preview=0"]
+    argv = [
+        f"--size={args.size}",
+        f"--batch={args.batch}",
+        f"--g-filters={args.filters}",
+        "--lr-ramp=constant",
+        "--d-lr=5e-4",
+        "--preview=0",
+    ]
     argv += [f"--d-filters={args.filters}"]
     settings = config.parse(registry().variant("pix2pix"), argv, "bench_overhead")
     dataset = Noise(args.size)

@@ -94,6 +94,8 @@ class RunOptions(Budget):
     """Half-life in images of the averaged networks used for sampling; 0: no averaging."""
     ema_rampup: float = 0.05
     """The half-life is at most this share of the images shown so far."""
+    clip_norm: float | None = None
+    """Largest 2-norm of an update's gradient; larger ones are scaled down. None: as the variant says."""
     on_nonfinite: Literal["skip", "stop", "rollback"] = "skip"
     """An update with a non-finite gradient: leave it out and count it, stop, or go back to the last checkpoint."""
 
@@ -350,6 +352,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1e-9, _ANY),
     "seed": (-_ANY, _ANY),
     "threads": (1, 4096),
+    "clip_norm": (1e-12, 1e12),
     "ema_images": (0, _ANY),
     "ema_rampup": (0, 1),
     "tick_every": (1, _ANY),

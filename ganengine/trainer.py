@@ -113,7 +113,7 @@ class Trainer:
         players = Players(
             self.settings, self.dataset.spec, self.schedule, stage, self.hardware, self._classes
         )  # fmt: skip
-        return players, Updater(players, self.losses, self.hardware)
+        return players, Updater(players, self.losses, self.hardware, self.settings.engine.clip_norm)
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -559,10 +559,14 @@ def check_schedule(schedule: Schedule, losses: Mapping[str, Any]) -> None:
         names = [phase.name for phase in schedule.phases(index)]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise PluginError(f'Stage "{stage.name}": phase names must differ; {", ".join(sorted(twice))} stands twice.')
+            raise PluginError(
+                f'Stage "{stage.name}": phase names must differ; {", ".join(sorted(twice))} stands twice.'
+            )
         for entry in stage.phases:
             if isinstance(entry, Group) and any(p.repeats != 1 or p.fresh_batch for p in entry.phases):
-                raise PluginError(f'Stage "{stage.name}": phases of a simultaneous group share one batch and step once.')
+                raise PluginError(
+                    f'Stage "{stage.name}": phases of a simultaneous group share one batch and step once.'
+                )
         for phase in schedule.phases(index):
             if phase.loss not in losses:
                 raise PluginError(

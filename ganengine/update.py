@@ -25,10 +25,15 @@ class Updater:
     Args:
         players: networks, groups and optimizers.
         losses: what the variant's losses builder returned.
+        hardware: gives the autocast context.
+        clip_norm: limit of the gradient's norm; None: what each optimizer states.
     """
 
-    def __init__(self, players: Players, losses: Mapping[str, Loss], hardware: Hardware) -> None:
+    def __init__(
+        self, players: Players, losses: Mapping[str, Loss], hardware: Hardware, clip_norm: float | None = None
+    ) -> None:
         self.players, self.losses, self.hardware = players, losses, hardware
+        self.clip_norm = clip_norm
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.precision == "fp16")
 
     def gradients(self, due: Due, steps: Sequence[Step]) -> dict[str, Tensor]:
@@ -126,7 +131,7 @@ class Updater:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.scaler.is_enabled():
             self.scaler.unscale_(optimizer)
-        finite = self._clip(gradients, self.players.schedule.optimizers[phase.optimizer].clip_norm)
+        finite = self._clip(gradients, self.clip_norm or self.players.schedule.optimizers[phase.optimizer].clip_norm)
         for parameter in parameters:
             if parameter.grad is not None and not same_layout(parameter.grad, parameter):
                 # Fused optimizers ignore strides (seen in torch 2.13 and 2.14).

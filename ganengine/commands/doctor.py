@@ -56,7 +56,8 @@ def examine() -> dict[str, Any]:
         "cores": cores(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "precision_auto": {
-            name: "bf16" if fast_bfloat16(torch.device(name)) else "fp32" for name in ("cpu", *(["cuda"] if cuda else []))
+            name: "bf16" if fast_bfloat16(torch.device(name)) else "fp32"
+            for name in ("cpu", *(["cuda"] if cuda else []))
         },
         "kernels": {
             f"{kernel.op} on {kernel.device}": "compiled" if kernel.compiled else "; ".join(kernel.reasons)

@@ -56,8 +56,7 @@ def load() -> Library:
     try:
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except OSError as error:
-        built = f", built with the headers of {build.torch}" if build is not None else ""
-        return Library(path, f"{path.name}{built}, cannot be loaded beside torch {torch.__version__} ({error})", build)
+        return Library(path, f"{path.name} cannot be loaded beside torch {torch.__version__} ({error})", build)
     return Library(path, None, build)
 
 

@@ -138,9 +138,7 @@ class Lab:
     @property
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log without what depends on the clock; strict JSON."""
-        text = (self.path / "log.jsonl").read_text(encoding="utf-8")
-        lines = [json.loads(line, parse_constant=_refuse) for line in text.splitlines()]
-        return [{key: value for key, value in line.items() if key != "time"} for line in lines]
+        return log_of(self.path)
 
     @property
     def saved(self) -> checkpoint.Checkpoint:
@@ -156,6 +154,13 @@ def final_files(run: Path) -> dict[str, bytes]:
     """Return the newest checkpoint's networks and state, as bytes."""
     newest = checkpoint.listed(run / "checkpoints")[0]
     return {name: (newest / name).read_bytes() for name in ("networks.safetensors", "state.pt")}
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log without what depends on the clock; strict JSON."""
+    text = (run / "log.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line, parse_constant=_refuse) for line in text.splitlines()]
+    return [{key: value for key, value in line.items() if key != "time"} for line in lines]
 
 
 def _refuse(word: str) -> None:

@@ -9,59 +9,21 @@ import torch
 from torch import nn
 
 from ganengine.checkpoint import listed
-from ganengine.nn import BatchNorm2d, Dropout
-from ganengine.ramps import linear_decay
+from ganengine.config import Budget
 from ganengine.step import Step
 from ganengine.testing import Synthetic, synthetic_spec
 from ganengine.variant import Optimizer, Phase, Schedule, Stage
 
-from .lab import Lab, Losses, MakeLab, Terms, bits, final_files
-
-NAMES = ("critic", "generator")
-"""Longer than one letter: equal strings that are two objects must not change the bytes of a checkpoint."""
-
-
-def painting() -> tuple[Any, Losses, Schedule]:
-    """A small GAN of pictures with batch norm, keyed dropout, a decaying rate, a lazy phase, and averaged weights."""
-
-    def networks(*_: Any) -> dict[str, nn.Module]:
-        return {
-            "G": nn.Sequential(
-                nn.ConvTranspose2d(4, 8, 4, 2), BatchNorm2d(8), nn.ReLU(), Dropout(0.3),
-                nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh(),
-            ),
-            "D": nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 4)),
-        }  # fmt: skip
-
-    def fake(step: Step) -> Any:
-        return step.shared("fake", lambda: step.G(step.randn("z", (4, 1, 1)).expand(-1, -1, 1, 1)), of=("G",))
-
-    def critic(step: Step) -> Terms:
-        real, made = (step.D(x).flatten(1).mean(1) for x in (step.batch.real, fake(step).detach()))
-        step.report("real", real.mean())
-        return {"real": nn.functional.softplus(-real), "fake": nn.functional.softplus(made)}
-
-    def penalty(step: Step) -> Terms:
-        x = step.batch.real.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(step.D(x).sum(), x, create_graph=True)
-        return {"r1": slope.square().sum((1, 2, 3))}
-
-    def generator(step: Step) -> Terms:
-        return {"generator": nn.functional.softplus(-step.D(fake(step)).flatten(1).mean(1))}
-
-    phases = (
-        Phase("critic", ("D",), "critic", "critic"),
-        Phase("r1", ("D",), "r1", "critic", every=3, second_order=True),
-        Phase("generator", ("G",), "generator", "generator"),
-    )
-    adam = Optimizer(linear_decay(1e-2, constant=0.25), options={"betas": (0.5, 0.99)})
-    schedule = Schedule((Stage(phases),), {"critic": adam, "generator": adam}, averaged=("G",))
-    return networks, {"critic": critic, "r1": penalty, "generator": generator}, schedule
-
+from .lab import Lab, MakeLab, Terms, bits, final_files
+from .tiny_gan import TinyConfig, game
 
 def bench(lab: MakeLab, **options: Any) -> Lab:
-    data = Synthetic(synthetic_spec(("real",), 8, 10))
-    return lab(*painting(), data=data, **{"horizon": 48, "ema_images": 20, "flip": True, **options})
+    """The tiny GAN: batch norm, keyed dropout, a decaying rate, a lazy phase, averaged weights; ten samples."""
+    config = TinyConfig()
+    return lab(
+        lambda _, spec, stage: game.networks(config, spec, stage), game.losses(config), game.schedule(config),
+        data=Synthetic(synthetic_spec(("real",), 8, 10)), **{"horizon": 48, "ema_images": 20, "flip": True, **options},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("legs", [(1,), (2, 3), (5, 6), (3, 7)])
@@ -81,7 +43,7 @@ def test_how_often_is_saved_and_told_changes_no_number(lab: MakeLab) -> None:
     (first, second), (whole,) = often.log[:2], seldom.log[:1]
     for name in ("critic", "generator", "generator.generator"):
         assert (first["loss"][name] + second["loss"][name]) / 2 == pytest.approx(whole["loss"][name])
-    assert first["loss"]["r1"] != pytest.approx(second["loss"]["r1"])  # at steps 0 and 3: once in each
+    assert first["loss"]["penalty"] != pytest.approx(second["loss"]["penalty"])  # at steps 0 and 3: once in each
 
 
 def test_runs_repeat_and_seeds_differ(lab: MakeLab) -> None:
@@ -117,8 +79,6 @@ def test_the_global_generators_play_no_part(lab: MakeLab) -> None:
     ],
 )
 def test_budgets(lab: MakeLab, budget: dict[str, Any], steps: int, reason: str) -> None:
-    from ganengine.config import Budget
-
     run = bench(lab)
     trainer = run.run(**{"steps": budget.pop("max_steps", None)}, **budget)
     assert trainer.position.step == steps

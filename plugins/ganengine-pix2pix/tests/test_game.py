@@ -128,19 +128,23 @@ def test_phases_follow_the_arm_and_fit_the_losses(arm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decay", "images", "share"),
-    [(0.5, 0, 1), (0.5, 500, 1), (0.5, 750, 0.5), (0.5, 1000, 0), (0, 1000, 1), (1, 0, 1), (1, 250, 0.75)],
+    ("ramp", "images", "share"),
+    [
+        *[("linear", 0, 1), ("linear", 500, 1), ("linear", 750, 0.5), ("linear", 1000, 0)],
+        *[("constant", 0, 1), ("constant", 2000, 1)],
+        *[("sqrt", 0, 1), ("sqrt", 100, 1), ("sqrt", 400, 0.5), ("sqrt", 10_000, 0.1)],
+    ],
 )
-def test_learning_rate_falls_at_the_end_of_the_horizon(decay: float, images: int, share: float) -> None:
-    game = schedule.build(Pix2PixConfig(lr=1e-3, lr_decay=decay))
-    for (due,) in game.at(Progress(images=images, horizon=1000), {}):
-        assert due.lr == pytest.approx(1e-3 * share)
+def test_learning_rate_follows_its_ramp(ramp: Any, images: int, share: float) -> None:
+    game = schedule.build(Pix2PixConfig(lr=1e-3, d_lr=1e-4, lr_ramp=ramp, lr_hold=100))
+    (d,), (g,) = game.at(Progress(images=images, horizon=1000), {})
+    assert (d.lr, g.lr) == pytest.approx((1e-4 * share, 1e-3 * share))
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *[("lr", 0.0), ("lr", float("nan")), ("lr_decay", 1.5), ("lambda_l1", -1.0), ("dropout", 1.0)],
+        *[("lr", 0.0), ("lr", float("nan")), ("lr_hold", 0), ("lambda_l1", -1.0), ("dropout", 1.0)],
         *[("g_filters", 0), ("d_filters", 0), ("betas", (0.5, 1.0)), ("init_gain", 0.0)],
     ],
 )

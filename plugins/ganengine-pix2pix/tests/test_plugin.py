@@ -53,7 +53,16 @@ def test_paper_preset_is_the_papers_recipe() -> None:
     engine, config = settings.engine, settings.config
     assert (engine.batch, engine.size, engine.load_size, engine.flip, engine.epochs) == (1, 256, 286, True, 200)
     assert (engine.ema_images, engine.precision) == (0, "fp32")
-    assert config == Pix2PixConfig(g_filters=64, d_filters=64, norm="batch", receptive_field=70, lr_decay=0.0)
+    assert config == Pix2PixConfig(
+        g_filters=64,
+        d_filters=64,
+        norm="batch",
+        receptive_field=70,
+        lr=2e-4,
+        d_lr=2e-4,
+        dropout=0.5,
+        lr_ramp="constant",
+    )
     edges = parse(variant(), ["--preset", "edges"], "ganengine run pix2pix")
     assert (edges.engine.batch, edges.engine.epochs) == (4, 15)
 

@@ -12,6 +12,7 @@ Arm = Literal["l1", "gan", "cgan", "l1+gan", "l1+cgan"]
 Direction = Literal["AtoB", "BtoA"]
 Generator = Literal["unet", "encoder-decoder", "resnet-6", "resnet-9"]
 Norm = Literal["batch", "instance", "none"]
+Ramp = Literal["constant", "linear", "sqrt"]
 ReceptiveField = Literal[1, 16, 34, 70, 142, 286]
 
 
@@ -44,16 +45,19 @@ class Pix2PixConfig:
     """Side in pixels of the patches that D judges (section 4.4); 1 judges single pixels."""
     norm: Norm = "instance"
     """Normalisation in both networks; instance is batch norm at batch 1, as in the paper, at any batch size."""
-    dropout: float = 0.5
-    """Share of features dropped in G, in use as well: the model's only noise (section 2.1)."""
-    lr: float = 2e-4
-    """Learning rate of Adam (section 3.3)."""
-    d_lr: float | None = None
-    """Learning rate of D where it is not that of G; None: the same, as in the paper."""
+    dropout: float = 0.0
+    """Share of features dropped in G, in use as well: the model's only noise; 0.5 in section 2.1."""
+    lr: float = 5e-4
+    """Learning rate of Adam for G; 2e-4 in section 3.3."""
+    d_lr: float = 1e-4
+    """Learning rate of Adam for D; 2e-4 in section 3.3. A slower D does not win on small sets."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Decay of Adam's two moments (section 3.3)."""
-    lr_decay: float = 0.5
-    """Last share of the horizon in which the rate falls to 0; 0.5 in the published code, 0 in the paper."""
+    lr_ramp: Ramp = "sqrt"
+    """constant (the paper), linear (to 0 over the second half of the horizon, the published code), sqrt (as
+    1 / sqrt(images) after --lr-hold images: as good a picture as can be had whenever one stops)."""
+    lr_hold: int = 5000
+    """Images before the ramp sqrt begins to fall."""
     init_gain: float = 0.02
     """Standard deviation of the weights at the start (section 6.2)."""
 
@@ -64,9 +68,9 @@ class Pix2PixConfig:
             ("lambda_l1", 0 <= self.lambda_l1 < inf, "0 or more"),
             ("dropout", 0 <= self.dropout < 1, "from 0 to below 1"),
             ("lr", 0 < self.lr < inf, "above 0"),
-            ("d_lr", self.d_lr is None or 0 < self.d_lr < inf, "above 0"),
+            ("d_lr", 0 < self.d_lr < inf, "above 0"),
             ("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
-            ("lr_decay", 0 <= self.lr_decay <= 1, "a share of the horizon, from 0 to 1"),
+            ("lr_hold", self.lr_hold >= 1, "at least 1"),
             ("init_gain", 0 < self.init_gain < inf, "above 0"),
         ):
             if not fits:

@@ -20,7 +20,10 @@ PAPER = {
     "d-filters": 64,
     "receptive-field": 70,
     "norm": "batch",
-    "lr-decay": 0.0,
+    "lr-ramp": "constant",
+    "lr": 2e-4,
+    "d-lr": 2e-4,
+    "dropout": 0.5,
 }
 
 

@@ -1,0 +1,36 @@
+// Instruction sets: which there are, which one this machine runs, and how a kernel is compiled for each.
+//
+// A kernel's source says once what it does, with the vectors of simd.h, in a header <op>_cpu_kernels.h that is included
+// once per instruction set, each time in a namespace of its own:
+//
+//     #define GANENGINE_KERNELS "maxout/maxout_cpu_kernels.h"
+//     #include "common/for_each_isa.h"
+//
+// GANENGINE_ISA names that namespace: avx512, avx2 or baseline.
+#pragma once
+
+#if defined(__x86_64__)
+#define GANENGINE_X86 1
+#include <immintrin.h>
+#else
+#define GANENGINE_X86 0
+#endif
+
+namespace ganengine {
+
+enum class Isa { baseline = 0, avx2 = 1, avx512 = 2 };
+
+// The best set that this machine has, or a lower one where set_isa has asked for it.
+Isa isa();
+
+// Kernel of this machine's instruction set among the three of a name: GANENGINE_CHOOSE(maxout, forward<float>).
+#if GANENGINE_X86
+#define GANENGINE_CHOOSE(op, ...)                                                            \
+  (::ganengine::isa() == ::ganengine::Isa::avx512 ? &::ganengine::op::avx512::__VA_ARGS__    \
+   : ::ganengine::isa() == ::ganengine::Isa::avx2 ? &::ganengine::op::avx2::__VA_ARGS__      \
+                                                  : &::ganengine::op::baseline::__VA_ARGS__)
+#else
+#define GANENGINE_CHOOSE(op, ...) (&::ganengine::op::baseline::__VA_ARGS__)
+#endif
+
+}  // namespace ganengine
