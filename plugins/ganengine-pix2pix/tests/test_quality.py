@@ -1,7 +1,7 @@
 """Quality bars of docs/results.md: default settings, minutes of training, figures on the test split.
 
-Run by hand or nightly: pytest -m quality plugins/ganengine-pix2pix. The data sets are small public ones; their folder is
-GANENGINE_DATA, or ../shared/data beside the checkout.
+Run by hand or nightly: pytest -m quality plugins/ganengine-pix2pix. The data sets are small public ones; their folder
+is GANENGINE_DATA, or ../shared/data beside the checkout.
 """
 
 from __future__ import annotations

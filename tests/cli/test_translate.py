@@ -1,0 +1,144 @@
+"""`ganengine translate`: any size, names kept, and a result that depends on the picture and its name alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Go = Callable[..., Any]
+Paint = Callable[..., Path]
+Tree = Callable[[Path], dict[str, Any]]
+
+SIZES = {"0.png": (16, 16), "sub/wide.jpg": (50, 9), "sub/deep/tall.bmp": (3, 40), "dot.png": (1, 1), "odd.png": (33, 17)}
+MATES = {f"mate{number}.png": (16, 16) for number in range(9)}
+
+
+@pytest.fixture
+def source(tmp_path: Path, paint: Paint) -> Path:
+    """Return a folder of pictures of many sizes, some of them alike."""
+    for number, (name, size) in enumerate({**SIZES, **MATES}.items()):
+        paint(tmp_path / "in" / name, *size, seed=number)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def translate(go: Go, trained: Path) -> Callable[..., Any]:
+    """Translate in float32, where not asked for otherwise, and expect success."""
+
+    def command(*argv: object, precision: str = "fp32", status: int = 0) -> Any:
+        done = go("translate", trained, *argv, "--precision", precision, "--threads", "1")
+        assert done.status == status, done.err
+        return done
+
+    return command
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_any_size_keeps_its_name_place_and_size(source: Path, translate: Go, tmp_path: Path, tree: Tree) -> None:
+    (source / "notes.txt").write_text("not a picture: left alone\n")
+    done = translate(source, tmp_path / "out")
+    assert done.out == ""
+    assert "14 of 14 pictures translated" in done.err
+    expected = {str(Path(name).with_suffix(".png")): size for name, size in {**SIZES, **MATES}.items()}
+    made = {name for name, content in tree(tmp_path / "out").items() if content is not None}
+    assert made == set(expected)
+    for name, (width, height) in expected.items():
+        assert pixels(tmp_path / "out" / name).shape == (height, width, 3), name
+
+
+@pytest.mark.parametrize("stats", ["own", "running"])
+def test_a_result_does_not_depend_on_batch_mates_or_on_the_folder(
+    source: Path, translate: Go, tmp_path: Path, paint: Paint, stats: str, tree: Tree
+) -> None:
+    translate(source, tmp_path / "eight", "--stats", stats, "--batch", "8")
+    translate(source, tmp_path / "one", "--stats", stats, "--batch", "1")
+    assert tree(tmp_path / "eight") == tree(tmp_path / "one")
+    # Alone, in another folder, under the same relative name.
+    paint(tmp_path / "elsewhere" / "0.png", 16, 16, seed=0)
+    translate(tmp_path / "elsewhere", tmp_path / "alone", "--stats", stats)
+    assert (tmp_path / "alone" / "0.png").read_bytes() == (tmp_path / "one" / "0.png").read_bytes()
+    # A single file is named as it would be in a folder.
+    translate(tmp_path / "elsewhere" / "0.png", tmp_path / "single.png", "--stats", stats)
+    assert (tmp_path / "single.png").read_bytes() == (tmp_path / "one" / "0.png").read_bytes()
+
+
+def test_the_statistics_are_what_was_asked_for(source: Path, translate: Go, tmp_path: Path) -> None:
+    for stats in ("own", "running"):
+        translate(source / "0.png", tmp_path / f"{stats}.png", "--stats", stats)
+    translate(source / "0.png", tmp_path / "default.png")
+    assert (tmp_path / "default.png").read_bytes() == (tmp_path / "own.png").read_bytes()
+    assert not np.array_equal(pixels(tmp_path / "own.png"), pixels(tmp_path / "running.png"))
+
+
+def test_noise_follows_from_seed_and_name(source: Path, translate: Go, tmp_path: Path, paint: Paint) -> None:
+    """pix2pix keeps dropout in use as its noise."""
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        translate(source / "0.png", tmp_path / out, "--seed", seed)
+    a, b, c = (pixels(tmp_path / out / "0.png") for out in "abc")
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+    paint(tmp_path / "other.png", 16, 16, seed=0)  # the same picture under another name
+    translate(tmp_path / "other.png", tmp_path / "d", "--seed", 1)
+    assert not np.array_equal(a, pixels(tmp_path / "d" / "other.png"))
+
+
+def test_in_bfloat16_a_result_is_the_same_up_to_rounding(source: Path, translate: Go, tmp_path: Path) -> None:
+    translate(source, tmp_path / "eight", "--batch", "8", precision="bf16")
+    translate(source, tmp_path / "one", "--batch", "1", precision="bf16")
+    for name in MATES:
+        eight, one = (pixels(tmp_path / out / name).astype(int) for out in ("eight", "one"))
+        # Of 8 significant bits one half unit in the last place at each of some ten layers: a few of 256 levels.
+        assert np.abs(eight - one).max() <= 8
+
+
+def test_nothing_is_overwritten_unasked(source: Path, go: Go, translate: Go, tmp_path: Path, trained: Path) -> None:
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    (out / "sub" / "wide.png").write_bytes(b"precious")
+    refused = go("translate", trained, source, out)
+    assert refused.status == 2
+    assert "wide.png: expected names that are free; they exist. Use --overwrite" in refused.err
+    assert [path.name for path in out.rglob("*.png")] == ["wide.png"]
+    assert (out / "sub" / "wide.png").read_bytes() == b"precious"
+    translate(source, out, "--overwrite")
+    assert pixels(out / "sub" / "wide.png").shape == (9, 50, 3)
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(source: Path, translate: Go, tmp_path: Path) -> None:
+    (source / "broken.png").write_bytes(b"no picture at all")
+    whole = (source / "0.png").read_bytes()
+    (source / "sub" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    done = translate(source, tmp_path / "out", status=1)
+    told = done.err.splitlines()
+    assert sum("broken.png: " in line for line in told) == 1
+    assert sum("cut.png: " in line for line in told) == 1
+    assert "14 of 16 pictures translated" in told[-1]
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 14
+    assert not (tmp_path / "out" / "broken.png").exists()
+    # The neighbours are what they are without them.
+    (source / "broken.png").unlink()
+    (source / "sub" / "cut.png").unlink()
+    translate(source, tmp_path / "clean")
+    for path in (tmp_path / "clean").rglob("*.png"):
+        assert path.read_bytes() == (tmp_path / "out" / path.relative_to(tmp_path / "clean")).read_bytes()
+
+
+def test_grey_and_transparent_pictures_are_taken_too(translate: Go, tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "colour.png", 16, 16)
+    (tmp_path / "in").mkdir()
+    with Image.open(tmp_path / "colour.png") as picture:
+        picture.convert("L").save(tmp_path / "in" / "grey.png")
+        picture.convert("RGBA").save(tmp_path / "in" / "glass.png")
+        picture.convert("P").save(tmp_path / "in" / "palette.gif")
+    translate(tmp_path / "in", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"grey.png", "glass.png", "palette.png"}
+    assert all(pixels(path).shape == (16, 16, 3) for path in (tmp_path / "out").iterdir())
