@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -89,7 +90,7 @@ class Session:
         folder.write_config(self.settings)
         folder.write_environment(self.hardware, self.notes())
 
-    def notes(self) -> dict[str, object]:
+    def notes(self) -> dict[str, Any]:
         """Return the automatic choices and counts that a reader of the run wants to know."""
         networks = self.trainer.players.networks
         return {
@@ -106,6 +107,21 @@ class Session:
             "splits": dict(self.dataset.splits),
             "horizon": self.trainer.horizon,
         }
+
+    def greeting(self, folder: RunFolder) -> str:
+        """Return what a run is about to do and with what: every automatic choice in two lines."""
+        hardware, notes = self.hardware, self.notes()
+        shapes = ", ".join(
+            f"{name} {'x'.join(map(str, field.shape))}" if field.shape else name
+            for name, field in self.dataset.spec.fields.items()
+        )
+        sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in notes["parameters"].items())
+        layout = "channels-last" if hardware.channels_last else "contiguous"
+        return (
+            f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "
+            f"parameters {sizes}\n{hardware.device}, {hardware.threads} threads, {hardware.precision}, {layout}, "
+            f"ops {notes['ops']}, batch {self.settings.engine.batch}, horizon {self.trainer.horizon} images"
+        )
 
     def nothing_left(self, budget: Budget) -> str:
         """Return why there is nothing to train under `budget`, or ""."""

@@ -75,6 +75,7 @@ def resume(argv: Sequence[str]) -> int:
 
 
 def _train(session: Session, folder: RunFolder, budget: Budget) -> int:
+    session.display.note(session.greeting(folder))
     try:
         reason = session.trainer.train(folder, budget)
     except GanengineError:

@@ -28,7 +28,6 @@ class Check:
 
 CHECKS = (
     Check("record", "the record is complete, and every option has a help text", record.is_complete),
-    Check("torch-free", "the module of the plugin imports without torch", record.is_torch_free),
     Check("builds", "networks, losses, schedule and views fit together at the smallest form", game.builds),
     Check("views", "views have the stated shape and range, and repeat", views.have_shape_and_range),
     Check("batch-mates", "a translated picture does not depend on those beside it", views.ignore_batch_mates),
@@ -37,6 +36,7 @@ CHECKS = (
     Check("logits", "discriminators return logits: no sigmoid before a loss", game.logits_stay_logits),
     Check("deterministic", "two runs of one seed are equal bit for bit", repeat.is_deterministic),
     Check("resume", "N steps, save, load, M steps equal N + M steps bit for bit", repeat.resumes_exactly),
+    Check("torch-free", "the module of the plugin imports without torch", record.is_torch_free),
 )
 """All checks, in the order in which they run: a later one relies on the earlier ones."""
 

@@ -5,6 +5,7 @@ Everything a game needs stands in its own test; a hand calculation stands beside
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +32,11 @@ from ganengine.step import Step
 from ganengine.testing import Synthetic, synthetic_spec
 from ganengine.trainer import Trainer
 from ganengine.variant import DataSpec, FieldSpec, Group, Optimizer, Phase, Schedule, Stage, Variant, View
+
+SMALL = RunOptions(
+    size=8, batch=4, device="cpu", threads=1, precision="fp32", preview=0, flip=False, tick_every=1,
+    checkpoint_every=1_000_000, horizon=1000, ema_images=0,
+)  # fmt: skip
 
 Terms = dict[str, Tensor]
 Losses = dict[str, Callable[[Step], Terms]]
@@ -108,11 +114,7 @@ class Lab:
         )
         monkeypatch.setitem(sys.modules, module.__name__, module)
         builders = {what: f"{module.__name__}:{what}" for what in Variant.BUILDERS}
-        small = dict(
-            size=8, batch=4, device="cpu", threads=1, precision="fp32", preview=0, flip=False, tick_every=1,
-            checkpoint_every=1_000_000, horizon=1000, ema_images=0,
-        )  # fmt: skip
-        engine = RunOptions(**{**small, **options})
+        engine = dataclasses.replace(SMALL, **options)
         self.dataset = data or Synthetic(synthetic_spec(("real",), engine.size or 8))
         variant = Variant("tiny", "a tiny game", NoOptions, fields=tuple(self.dataset.spec.fields), **builders)
         self.settings = Settings(variant, engine, NoOptions())

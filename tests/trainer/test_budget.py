@@ -19,6 +19,7 @@ from ganengine.variant import Optimizer, Phase, Schedule, Stage
 from .lab import Lab, MakeLab, Terms, bits, final_files
 from .tiny_gan import TinyConfig, game
 
+
 def bench(lab: MakeLab, **options: Any) -> Lab:
     """The tiny GAN: batch norm, keyed dropout, a decaying rate, a lazy phase, averaged weights; ten samples."""
     config = TinyConfig()
@@ -82,7 +83,7 @@ def test_the_global_generators_play_no_part(lab: MakeLab) -> None:
 )
 def test_budgets(lab: MakeLab, budget: dict[str, Any], steps: int, reason: str) -> None:
     run = bench(lab)
-    trainer = run.run(**{"steps": budget.pop("max_steps", None)}, **budget)
+    trainer = run.run(budget.pop("max_steps", None), **budget)
     assert trainer.position.step == steps
     goal = Budget(max_steps=steps) if "steps" in reason else Budget(max_images=trainer.position.images)
     if "minutes" not in reason:

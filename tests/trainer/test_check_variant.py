@@ -233,7 +233,11 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown field": ("builds", {"fields": ("real", "points")}, 'field "points" has no synthetic form'),
     "averaged": ("builds", {"schedule": schedule_with(CRITIC, GENERATOR, averaged=("F",))}, "averaged names F"),
     "loss missing": ("builds", {"losses": lambda config: {}}, 'uses loss "critic"'),
-    "range": ("views", {"networks": with_last("G", lambda: Probing(lambda me, x: 2 * x.sign()))}, r"expected pictures in \[-1, 1\]"),
+    "range": (
+        "views",
+        {"networks": with_last("G", lambda: Probing(lambda me, x: 2 * x.sign()))},
+        r"expected pictures in \[-1, 1\]",
+    ),
     "shape": ("views", {"views": grid_of(lambda step, n: {"x": plain(step, n)[0]})}, r"expected \[N, C, H, W\]"),
     "columns": (
         "views",
@@ -258,7 +262,11 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         {"losses": losses_with(generator=lambda step: {"g": game.fake(step).detach().mean() + _zero(step)})},
         'nothing in "G" changed',
     ),
-    "backward": ("phases", {"losses": losses_with(generator=backward_inside)}, "got a gradient though the phase trains G"),
+    "backward": (
+        "phases",
+        {"losses": losses_with(generator=backward_inside)},
+        "got a gradient though the phase trains G",
+    ),
     "written weights": ("phases", {"networks": with_last("D", Touching)}, "changed though the phase trains G"),
     "nothing to train": (
         "phases",
@@ -274,14 +282,22 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         "not finite",
     ),
     "spare weight": ("gradients", {"networks": with_last("D", Spare)}, "D.3.spare never get a gradient"),
-    "player without a phase": ("gradients", {"schedule": schedule_with(GENERATOR)}, "D.0.bias, .* never get a gradient"),
+    "player without a phase": (
+        "gradients",
+        {"schedule": schedule_with(GENERATOR)},
+        "D.0.bias, .* never get a gradient",
+    ),
     "sigmoid in D": ("logits", {"networks": with_last("D", nn.Sigmoid)}, r"D returns probabilities \(sigmoid\)"),
     "sigmoid, then a new shape": (
         "logits",
         {"networks": with_last("D", lambda: nn.Sequential(nn.Sigmoid(), nn.Flatten()))},
         r"D returns probabilities \(sigmoid\)",
     ),
-    "softmax in D": ("logits", {"networks": with_last("D", lambda: nn.Softmax(0))}, r"D returns probabilities \(softmax\)"),
+    "softmax in D": (
+        "logits",
+        {"networks": with_last("D", lambda: Probing(lambda me, x: softmax(x)))},
+        r"D returns probabilities \(softmax\)",
+    ),
     "sigmoid before torch's loss": ("logits", critic_with(True, "torch"), 'term "c" starts from logits'),
     "sigmoid before the engine's loss": ("logits", critic_with(True, "nonsaturating"), 'term "c" starts from logits'),
     "global generator": (
@@ -310,6 +326,10 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         "this batch has no field 'label'",
     ),
 }
+
+
+def softmax(logits: Tensor) -> Tensor:
+    return torch.cat((logits, torch.zeros_like(logits)), 1).softmax(1)[:, :1]
 
 
 def _zero(step: Step) -> Tensor:
@@ -349,7 +369,7 @@ def test_a_plugin_that_imports_torch_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     entry = Entry(VARIANT, Origin("heavy", "tests", "", "heavy_gan"))
     monkeypatch.setitem(registry().entries["variant"], name, entry)
-    with pytest.raises(AssertionError, match='check "torch-free" .* importing "heavy_gan" imports torch'):
+    with pytest.raises(AssertionError, match=r'check "torch-free" .* importing "heavy_gan" imports torch'):
         check_variant(name)
     heavy.write_text("raise OSError('no disk')\n")
     with pytest.raises(AssertionError, match=r'"heavy_gan" does not import(?s:.*)no disk'):

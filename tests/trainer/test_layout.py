@@ -88,7 +88,9 @@ def test_a_gradient_of_another_layout_is_put_in_order(lab: MakeLab) -> None:
 
 
 def test_networks_with_volumes_can_be_built(lab: MakeLab) -> None:
-    losses: Losses = {"fit": lambda step: {"fit": step.G(step.batch.real[:, None].expand(-1, 2, -1, -1, -1)).mean((1, 2, 3, 4))}}
+    losses: Losses = {
+        "fit": lambda step: {"fit": step.G(step.batch.real[:, None].expand(-1, 2, -1, -1, -1)).mean((1, 2, 3, 4))}
+    }
     schedule = Schedule((Stage((Phase("g", ("G",), "fit", "g"),)),), {"g": Optimizer(1e-2)})
     lab(lambda *_: {"G": nn.Conv3d(2, 3, 3, padding=1)}, losses, schedule, channels_last="on").run(2)
 

@@ -82,7 +82,10 @@ def balanced() -> tuple[Any, Losses, Schedule]:
 
     def update(state: Tensors, measured: Tensors) -> Tensors:
         k = state["k"] + LAMBDA * (GAMMA * measured["real"] - measured["fake"])
-        return {"k": k.clamp(0.0, 1.0), "measure": measured["real"] + (GAMMA * measured["real"] - measured["fake"]).abs()}
+        return {
+            "k": k.clamp(0.0, 1.0),
+            "measure": measured["real"] + (GAMMA * measured["real"] - measured["fake"]).abs(),
+        }
 
     phases = Group(
         (

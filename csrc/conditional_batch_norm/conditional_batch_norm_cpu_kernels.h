@@ -1,0 +1,533 @@
+// CPU kernels of conditional batch norm for one instruction set (common/isa.h); the formulas are in
+// ganengine/ops/conditional_batch_norm.py.
+//
+//   planes [N, C, M]   a thread takes a range of channels, in blocks whose data stay in its cache from one pass to the
+//                      next; the second pass goes through the samples backwards, as the last ones are the nearest
+//   rows   [N, M, C]   channels lie side by side: a thread takes a range of rows, and sums are merged in between
+
+namespace ganengine::conditional_batch_norm::GANENGINE_ISA {
+
+using namespace simd::GANENGINE_ISA;
+
+constexpr int64_t kBlock = 64;  // channels that a block has at most
+
+template <Activation kActivation, typename A>
+GANENGINE_INLINE Vector<A> activated(Vector<A> z, A slope) {
+  if constexpr (kActivation == Activation::none) return z;
+  const Vector<A> below = kActivation == Activation::relu ? Vector<A>{} : z * slope;
+  return z <= Vector<A>{} ? below : z;
+}
+
+template <Activation kActivation, typename A>
+GANENGINE_INLINE Vector<A> activated_gradient(Vector<A> grad, Vector<A> z, A slope) {
+  if constexpr (kActivation == Activation::none) return grad;
+  if constexpr (kActivation == Activation::relu) return z <= Vector<A>{} ? Vector<A>{} : grad;
+  return z > Vector<A>{} ? grad : grad * slope;
+}
+
+// Stores that go past the cache: for whole, aligned vectors of results that it could not hold anyway.
+template <bool kStream, typename T>
+GANENGINE_INLINE void put(T* p, Vector<Accumulator<T>> v) {
+#if GANENGINE_VECTOR_BYTES >= 32
+  if constexpr (kStream && sizeof(T) == 2) {
+    const Half16 bits = narrow(v, T{});
+#if GANENGINE_VECTOR_BYTES == 64
+    _mm256_stream_si256((__m256i*)p, (__m256i)bits);
+#else
+    _mm_stream_si128((__m128i*)p, (__m128i)bits);
+#endif
+    return;
+  } else if constexpr (kStream) {
+#if GANENGINE_VECTOR_BYTES == 64
+    _mm512_stream_si512((__m512i*)p, (__m512i)v);
+#else
+    _mm256_stream_si256((__m256i*)p, (__m256i)v);
+#endif
+    return;
+  }
+#endif
+  store(p, v);
+}
+
+GANENGINE_INLINE void finish_streaming() {
+#if GANENGINE_VECTOR_BYTES >= 32
+  _mm_sfence();
+#endif
+}
+
+// ---- sums of x and x^2 about a shift that lies among the values
+//
+// In double for float data: cheap beside memory, and exact enough for any mean. 16-bit data, whose own rounding is far
+// coarser, is summed in float over short runs.
+
+// As many of T as there are doubles in a vector.
+GANENGINE_INLINE Vector<double> load_double(const float* p) {
+  typedef float Narrow __attribute__((vector_size(GANENGINE_VECTOR_BYTES / 2)));
+  Narrow v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, Vector<double>);
+}
+GANENGINE_INLINE Vector<double> load_double(const double* p) { return load(p); }
+
+template <typename T>
+struct Moments {
+  Vector<double> first{}, second{};
+  double shift = 0;
+
+  void begin(T value) {
+    first = second = Vector<double>{};
+    shift = value;
+  }
+
+  GANENGINE_INLINE void add(Vector<double> d) {
+    first += d;
+    second = fma(d, d, second);
+  }
+
+  GANENGINE_INLINE void add_row(const T* x, int64_t m) {
+    const Vector<double> s = splat(shift);
+    Moments total = *this;
+    int64_t j = 0;
+    for (; j + kLanes<double> <= m; j += kLanes<double>) total.add(load_double(x + j) - s);
+    if (j < m) {
+      Vector<double> d{};
+      for (int64_t i = 0; i < m - j; ++i) d[i] = x[j + i] - shift;
+      total.add(d);
+    }
+    first = total.first;
+    second = total.second;
+  }
+
+  double sum_first() const { return sum<double>(first); }
+  double sum_second() const { return sum<double>(second); }
+};
+
+template <typename T>
+struct ShortMoments {
+  Vector<float> first{}, second{};
+  float shift = 0;
+  int64_t run = 0;
+  double first_total = 0, second_total = 0;
+  static constexpr int64_t kRun = 64;
+
+  void begin(T value) {
+    *this = ShortMoments{};
+    shift = load(&value, 1)[0];
+  }
+
+  GANENGINE_INLINE void add(Vector<float> d) {
+    first += d;
+    second = fma(d, d, second);
+  }
+
+  void flush() {
+    first_total += sum<float>(first);
+    second_total += sum<float>(second);
+    first = second = Vector<float>{};
+    run = 0;
+  }
+
+  GANENGINE_INLINE void add_row(const T* x, int64_t m) {
+    const Vector<float> s = splat(shift);
+    for (int64_t j = 0; j < m;) {
+      const int64_t end = j + kRun * kLanes<float> < m ? j + kRun * kLanes<float> : m;
+      const int64_t steps = (end - j + kLanes<float> - 1) / kLanes<float>;
+      if (run + steps > kRun) flush();
+      run += steps;
+      for (; j + kLanes<float> <= end; j += kLanes<float>) add(load(x + j) - s);
+      if (j < end) {
+        add(first_lanes<float>(end - j) ? load(x + j, end - j) - s : Vector<float>{});
+        j = end;
+      }
+    }
+  }
+
+  double sum_first() {
+    flush();
+    return first_total;
+  }
+  double sum_second() const { return second_total; }
+};
+
+template <typename T>
+struct MomentsOf {
+  using type = ShortMoments<T>;
+};
+template <>
+struct MomentsOf<float> {
+  using type = Moments<float>;
+};
+template <>
+struct MomentsOf<double> {
+  using type = Moments<double>;
+};
+
+// Mean and variance from sums about a shift. Rounding may leave a variance just below 0; NaN stays.
+template <typename A>
+inline void settle(double first, double second, double shift, double count, A* mean, A* var) {
+  const double off = first / count, v = second / count - off * off;
+  *mean = static_cast<A>(shift + off);
+  *var = static_cast<A>(v < 0 ? 0 : v);
+}
+
+// ---- planes
+
+template <typename T>
+void statistics_planes(const Problem<T>& p, int64_t c, int64_t width) {
+  typename MomentsOf<T>::type moments[kBlock];
+  const double count = static_cast<double>(p.n * p.m);
+  for (int64_t k = 0; k < width; ++k) moments[k].begin(p.x[(c + k) * p.m]);
+  // In double data the shift itself must be the mean; else it only has to be near.
+  for (int pass = 0; pass < (sizeof(T) == 8 ? 2 : 1); ++pass) {
+    for (int64_t i = 0; i < p.n; ++i) {
+      const T* x = p.x + (i * p.c + c) * p.m;
+      for (int64_t k = 0; k < width; ++k) moments[k].add_row(x + k * p.m, p.m);
+    }
+    for (int64_t k = 0; k < width; ++k) {
+      const double first = moments[k].sum_first();
+      settle(first, moments[k].sum_second(), moments[k].shift, count, p.mean + c + k, p.var + c + k);
+      if constexpr (sizeof(T) == 8) moments[k].begin(p.mean[c + k]);
+    }
+  }
+}
+
+template <Activation kActivation, bool kStream, typename T, typename A = Accumulator<T>>
+GANENGINE_INLINE void normalise_plane(T* y, const T* x, int64_t m, A mean, A scale, A shift, A slope) {
+  const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift);
+  int64_t j = 0;
+  for (; j + kLanes<A> <= m; j += kLanes<A>) {
+    put<kStream>(y + j, activated<kActivation>(fma(load(x + j) - mu, a, b), slope));
+  }
+  if (j < m) store(y + j, activated<kActivation>(fma(load(x + j, m - j) - mu, a, b), slope), m - j);
+}
+
+template <Activation kActivation, bool kStream, typename T>
+void forward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
+  using A = Accumulator<T>;
+  for (int64_t c = begin; c < end; c += p.block) {
+    const int64_t width = end - c < p.block ? end - c : p.block;
+    if (p.batch_statistics) statistics_planes(p, c, width);
+    A rstd[kBlock];
+    for (int64_t k = 0; k < width; ++k) rstd[k] = p.rstd(c + k);
+    for (int64_t i = p.n - 1; i >= 0; --i) {
+      const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
+      for (int64_t k = 0; k < width; ++k) {
+        normalise_plane<kActivation, kStream>(p.out + at + k * p.m, p.x + at + k * p.m, p.m, p.mean[c + k],
+                                              p.gamma[row + k] * rstd[k], p.beta[row + k], static_cast<A>(p.slope));
+      }
+    }
+  }
+  if (kStream) finish_streaming();
+}
+
+// Sums over one sample and channel: of the gradient g of z, and of g (x - mean).
+template <typename A>
+struct Sums {
+  A g, gx;
+};
+
+template <Activation kActivation, typename T, typename A = Accumulator<T>>
+GANENGINE_INLINE Sums<A> sum_plane(const T* grad, const T* x, int64_t m, A mean, A scale, A shift, A slope) {
+  const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift);
+  Vector<A> s0{}, s1{}, t0{}, t1{};
+  double s = 0, t = 0;
+  int64_t j = 0;
+  while (j + 2 * kLanes<A> <= m) {  // runs of 64 steps, so that rounding does not grow with the plane
+    const int64_t end = j + 128 * kLanes<A> < m ? j + 128 * kLanes<A> : m;
+    for (; j + 2 * kLanes<A> <= end; j += 2 * kLanes<A>) {
+      const Vector<A> x0 = load(x + j) - mu, x1 = load(x + j + kLanes<A>) - mu;
+      const Vector<A> g0 = activated_gradient<kActivation>(load(grad + j), fma(x0, a, b), slope);
+      const Vector<A> g1 = activated_gradient<kActivation>(load(grad + j + kLanes<A>), fma(x1, a, b), slope);
+      s0 += g0;
+      s1 += g1;
+      t0 = fma(g0, x0, t0);
+      t1 = fma(g1, x1, t1);
+    }
+    if (j + 2 * kLanes<A> <= m) {
+      s += sum<A>(s0 + s1);
+      t += sum<A>(t0 + t1);
+      s0 = s1 = t0 = t1 = Vector<A>{};
+    }
+  }
+  for (; j < m; j += kLanes<A>) {
+    const int64_t count = m - j < kLanes<A> ? m - j : kLanes<A>;
+    const Vector<A> x0 = first_lanes<A>(count) ? load(x + j, count) - mu : Vector<A>{};
+    const Vector<A> g0 = activated_gradient<kActivation>(load(grad + j, count), fma(x0, a, b), slope);
+    s0 += g0;
+    t0 = fma(g0, x0, t0);
+  }
+  return {static_cast<A>(s + sum<A>(s0 + s1)), static_cast<A>(t + sum<A>(t0 + t1))};
+}
+
+// grad_x = g scale - (offset + (x - mean) pull); the bracket is absent where the statistics were given.
+template <Activation kActivation, bool kStream, bool kBatch, typename T, typename A = Accumulator<T>>
+GANENGINE_INLINE void differentiate_plane(T* out, const T* grad, const T* x, int64_t m, A mean, A scale, A shift,
+                                          A offset, A pull, A slope) {
+  const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift), o = splat(offset), q = splat(pull);
+  int64_t j = 0;
+  for (; j + kLanes<A> <= m; j += kLanes<A>) {
+    const Vector<A> centred = load(x + j) - mu;
+    const Vector<A> g = activated_gradient<kActivation>(load(grad + j), fma(centred, a, b), slope);
+    put<kStream>(out + j, kBatch ? fma(g, a, -fma(centred, q, o)) : g * a);
+  }
+  if (j < m) {
+    const Vector<A> centred = load(x + j, m - j) - mu;
+    const Vector<A> g = activated_gradient<kActivation>(load(grad + j, m - j), fma(centred, a, b), slope);
+    store(out + j, kBatch ? fma(g, a, -fma(centred, q, o)) : g * a, m - j);
+  }
+}
+
+// What backward needs per channel once the sums are known.
+template <typename A>
+struct Pull {
+  A offset, pull;
+};
+
+// Adds the sums of all samples to the gradients of gamma and beta and returns the channel's pull on grad_x. `sums` points
+// to the channel's sums of the first sample, those of the next sample are `stride` further.
+template <typename T, typename A = Accumulator<T>>
+inline Pull<A> settle_sums(const Problem<T>& p, int64_t c, A rstd, const Sums<A>* sums, int64_t stride) {
+  double of_g = 0, of_gx = 0;
+  for (int64_t i = 0; i < p.n; ++i) {
+    const Sums<A> s = sums[i * stride];
+    const int64_t at = p.row(i) * p.c + c;
+    p.grad_beta[at] += s.g;
+    p.grad_gamma[at] += s.gx * rstd;
+    of_g += static_cast<double>(p.gamma[at]) * s.g;
+    of_gx += static_cast<double>(p.gamma[at]) * s.gx;
+  }
+  const double count = static_cast<double>(p.n * p.m), r = rstd;
+  return {static_cast<A>(r * of_g / count), static_cast<A>(r * r * r * of_gx / count)};
+}
+
+template <Activation kActivation, bool kStream, bool kBatch, typename T>
+void backward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
+  using A = Accumulator<T>;
+  const A slope = static_cast<A>(p.slope);
+  const std::unique_ptr<Sums<A>[]> sums(new Sums<A>[p.n * p.block]);
+  for (int64_t c = begin; c < end; c += p.block) {
+    const int64_t width = end - c < p.block ? end - c : p.block;
+    A rstd[kBlock];
+    Pull<A> pull[kBlock];
+    for (int64_t k = 0; k < width; ++k) rstd[k] = p.rstd(c + k);
+    for (int64_t i = 0; i < p.n; ++i) {
+      const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
+      for (int64_t k = 0; k < width; ++k) {
+        sums[i * width + k] = sum_plane<kActivation>(p.grad + at + k * p.m, p.x + at + k * p.m, p.m, p.mean[c + k],
+                                                     p.gamma[row + k] * rstd[k], p.beta[row + k], slope);
+      }
+    }
+    for (int64_t k = 0; k < width; ++k) pull[k] = settle_sums(p, c + k, rstd[k], sums.get() + k, width);
+    for (int64_t i = p.n - 1; i >= 0; --i) {
+      const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
+      for (int64_t k = 0; k < width; ++k) {
+        differentiate_plane<kActivation, kStream, kBatch>(
+            p.out + at + k * p.m, p.grad + at + k * p.m, p.x + at + k * p.m, p.m, p.mean[c + k],
+            p.gamma[row + k] * rstd[k], p.beta[row + k], pull[k].offset, pull[k].pull, slope);
+      }
+    }
+  }
+  if (kStream) finish_streaming();
+}
+
+// ---- rows
+
+// Adds the sums of rows [begin, end) about shift [C] to first and second [C].
+template <typename T>
+void moments_rows(const Problem<T>& p, int64_t begin, int64_t end, const double* shift, double* first, double* second) {
+  constexpr int64_t kGroup = 4;
+  for (int64_t r = begin; r < end; r += kGroup) {
+    const int64_t rows = end - r < kGroup ? end - r : kGroup;
+    const T* x = p.x + r * p.c;
+    int64_t c = 0;
+    if (rows == kGroup) {
+      if constexpr (sizeof(T) == 2) {
+        constexpr int64_t kHalf = kLanes<double>;
+        for (; c + kLanes<float> <= p.c; c += kLanes<float>) {
+          float s[kLanes<float>];
+          for (int64_t i = 0; i < kLanes<float>; ++i) s[i] = static_cast<float>(shift[c + i]);
+          const Vector<float> about = load(static_cast<const float*>(s));
+          Vector<float> f{}, q{};
+          for (int64_t k = 0; k < kGroup; ++k) {
+            const Vector<float> d = load(x + k * p.c + c) - about;
+            f += d;
+            q = fma(d, d, q);
+          }
+          float fs[kLanes<float>], qs[kLanes<float>];
+          store(static_cast<float*>(fs), f);
+          store(static_cast<float*>(qs), q);
+          for (int64_t h = 0; h < kLanes<float>; h += kHalf) {
+            store(first + c + h, load(first + c + h) + load_double(fs + h));
+            store(second + c + h, load(second + c + h) + load_double(qs + h));
+          }
+        }
+      } else {
+        for (; c + kLanes<double> <= p.c; c += kLanes<double>) {
+          const Vector<double> about = load(shift + c);
+          Vector<double> f = load(first + c), q = load(second + c);
+          for (int64_t k = 0; k < kGroup; ++k) {
+            const Vector<double> d = load_double(x + k * p.c + c) - about;
+            f += d;
+            q = fma(d, d, q);
+          }
+          store(first + c, f);
+          store(second + c, q);
+        }
+      }
+    }
+    for (; c < p.c; ++c) {
+      for (int64_t k = 0; k < rows; ++k) {
+        const double d = load(x + k * p.c + c, 1)[0] - shift[c];
+        first[c] += d;
+        second[c] += d * d;
+      }
+    }
+  }
+}
+
+// The tables of one sample, [C] each, in the form that its rows need.
+template <typename T>
+struct Tables {
+  using A = Accumulator<T>;
+  const std::unique_ptr<A[]> rstd, scale;
+  const A* shift = nullptr;
+  int64_t sample = -1;
+
+  explicit Tables(const Problem<T>& p) : rstd(new A[p.c]), scale(new A[p.c]) {
+    for (int64_t c = 0; c < p.c; ++c) rstd[c] = p.rstd(c);
+  }
+
+  void select(const Problem<T>& p, int64_t i) {
+    if (i == sample) return;
+    sample = i;
+    const A* gamma = p.gamma + p.row(i) * p.c;
+    shift = p.beta + p.row(i) * p.c;
+    for (int64_t c = 0; c < p.c; ++c) scale[c] = gamma[c] * rstd[c];
+  }
+};
+
+template <Activation kActivation, bool kStream, typename T>
+void forward_rows(const Problem<T>& p, int64_t begin, int64_t end) {
+  using A = Accumulator<T>;
+  const A slope = static_cast<A>(p.slope);
+  Tables<T> tables(p);
+  for (int64_t r = begin; r < end; ++r) {
+    tables.select(p, r / p.m);
+    const T* x = p.x + r * p.c;
+    T* y = p.out + r * p.c;
+    int64_t c = 0;
+    for (; c + kLanes<A> <= p.c; c += kLanes<A>) {
+      const Vector<A> z = fma(load(x + c) - load(p.mean + c), load(&tables.scale[c]), load(tables.shift + c));
+      put<kStream>(y + c, activated<kActivation>(z, slope));
+    }
+    if (c < p.c) {
+      const int64_t k = p.c - c;
+      const Vector<A> z =
+          fma(load(x + c, k) - load(p.mean + c, k), load(&tables.scale[c], k), load(tables.shift + c, k));
+      store(y + c, activated<kActivation>(z, slope), k);
+    }
+  }
+  if (kStream) finish_streaming();
+}
+
+// Sums over the rows [begin, end) of sample i, into g and gx [C].
+template <Activation kActivation, typename T, typename A = Accumulator<T>>
+void sum_rows(const Problem<T>& p, Tables<T>& tables, int64_t i, int64_t begin, int64_t end, A* g, A* gx) {
+  constexpr int64_t kGroup = 4;
+  const A slope = static_cast<A>(p.slope);
+  tables.select(p, i);
+  for (int64_t c = 0; c < p.c; ++c) g[c] = gx[c] = 0;
+  for (int64_t r = begin; r < end; r += kGroup) {
+    const int64_t rows = end - r < kGroup ? end - r : kGroup;
+    const int64_t at = (i * p.m + r) * p.c;
+    for (int64_t c = 0; c < p.c; c += kLanes<A>) {
+      const int64_t k = p.c - c < kLanes<A> ? p.c - c : kLanes<A>;
+      const Vector<A> mu = load(p.mean + c, k), a = load(&tables.scale[c], k), b = load(tables.shift + c, k);
+      Vector<A> s{}, t{};
+      for (int64_t j = 0; j < rows; ++j) {
+        const Vector<A> centred = load(p.x + at + j * p.c + c, k) - mu;
+        const Vector<A> grad =
+            activated_gradient<kActivation>(load(p.grad + at + j * p.c + c, k), fma(centred, a, b), slope);
+        s += grad;
+        t = fma(grad, centred, t);
+      }
+      store(g + c, load(g + c, k) + s, k);
+      store(gx + c, load(gx + c, k) + t, k);
+    }
+  }
+}
+
+template <Activation kActivation, typename T>
+void sums_rows(const Problem<T>& p, int64_t begin, int64_t end, Accumulator<T>* parts) {
+  Tables<T> tables(p);
+  const int64_t length = (p.m + p.parts - 1) / p.parts;
+  for (int64_t part = begin; part < end; ++part) {
+    const int64_t i = part / p.parts, first = part % p.parts * length;
+    const int64_t last = first + length < p.m ? first + length : p.m;
+    sum_rows<kActivation>(p, tables, i, first, last, parts + part * 2 * p.c, parts + (part * 2 + 1) * p.c);
+  }
+}
+
+// Merges the parts of channels [begin, end): gradients of gamma and beta, and what pulls at grad_x.
+template <typename T>
+void settle_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumulator<T>* parts, Accumulator<T>* offset,
+                 Accumulator<T>* pull) {
+  using A = Accumulator<T>;
+  const std::unique_ptr<Sums<A>[]> sums(new Sums<A>[p.n]);
+  for (int64_t c = begin; c < end; ++c) {
+    for (int64_t i = 0; i < p.n; ++i) {
+      double g = 0, gx = 0;
+      for (int64_t part = i * p.parts; part < (i + 1) * p.parts; ++part) {
+        g += parts[part * 2 * p.c + c];
+        gx += parts[(part * 2 + 1) * p.c + c];
+      }
+      sums[i] = {static_cast<A>(g), static_cast<A>(gx)};
+    }
+    const Pull<A> found = settle_sums(p, c, p.rstd(c), sums.get(), 1);
+    offset[c] = found.offset;
+    pull[c] = found.pull;
+  }
+}
+
+template <Activation kActivation, bool kStream, bool kBatch, typename T>
+void backward_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumulator<T>* offset,
+                   const Accumulator<T>* pull) {
+  using A = Accumulator<T>;
+  const A slope = static_cast<A>(p.slope);
+  Tables<T> tables(p);
+  for (int64_t r = begin; r < end; ++r) {
+    tables.select(p, r / p.m);
+    const T *x = p.x + r * p.c, *grad = p.grad + r * p.c;
+    T* out = p.out + r * p.c;
+    int64_t c = 0;
+    for (; c + kLanes<A> <= p.c; c += kLanes<A>) {
+      const Vector<A> centred = load(x + c) - load(p.mean + c), a = load(&tables.scale[c]);
+      const Vector<A> g =
+          activated_gradient<kActivation>(load(grad + c), fma(centred, a, load(tables.shift + c)), slope);
+      put<kStream>(out + c, kBatch ? fma(g, a, -fma(centred, load(pull + c), load(offset + c))) : g * a);
+    }
+    if (c < p.c) {
+      const int64_t k = p.c - c;
+      const Vector<A> centred = load(x + c, k) - load(p.mean + c, k), a = load(&tables.scale[c], k);
+      const Vector<A> g =
+          activated_gradient<kActivation>(load(grad + c, k), fma(centred, a, load(tables.shift + c, k)), slope);
+      store(out + c, kBatch ? fma(g, a, -fma(centred, load(pull + c, k), load(offset + c, k))) : g * a, k);
+    }
+  }
+  if (kStream) finish_streaming();
+}
+
+// ---- the variants, chosen at run time
+
+template <typename T>
+void run_forward(const Problem<T>& p, int64_t begin, int64_t end) {
+  const auto run = [&](auto activation, auto stream) {
+    constexpr Activation kActivation = decltype(activation)::value;
+    constexpr bool kStream = decltype(stream)::value;
+    p.rows_layout ? forward_rows<kActivation, kStream>(p, begin, end)
+                  : forward_planes<kActivation, kStream>(p, begin, end);
+  };
+  choose(p, run);
+}
+
+}  // namespace ganengine::conditional_batch_norm::GANENGINE_ISA
