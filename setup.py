@@ -4,7 +4,8 @@ One object for every Python and, by torch's stable ABI, for every torch from 2.1
 against an empty libtorch_cpu.so, whose place the user's torch takes, and holds its own CUDA runtime. Where that fails
 the package installs without kernels, and ganengine/_build.json says why; a CUDA part that fails leaves the CPU part.
 
-    GANENGINE_BUILD=require    a failure is an error
+    GANENGINE_BUILD=require    a failure is an error, and so is a warning: for developers and CI, as a compiler that is
+                               still to come must not cost anybody the kernels by a new warning
     GANENGINE_BUILD=off        nothing is compiled, and what an earlier build left is removed
     CXX, CUDA_HOME             another compiler, another CUDA toolkit
 """
@@ -36,9 +37,9 @@ HEADERS = sorted(str(p.relative_to(ROOT)) for p in (*ROOT.glob("csrc/*/*.h"), *R
 COMMON_FLAGS = ["-std=c++17", "-O3", f"-DTORCH_TARGET_VERSION=0x{OLDEST[0]:02x}{OLDEST[1]:02x}000000000000"]
 # Contraction is off because kernels say themselves where they want a fused multiply-add: forward and backward must round
 # alike. Neither of the two others changes a value: nobody reads errno or floating-point traps here.
-CPU_FLAGS = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+CPU_FLAGS = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 CPU_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-CUDA_FLAGS = ["-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra", "--Werror=all-warnings"]
+CUDA_FLAGS = ["-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 """Turing to Blackwell; what the toolkit at hand does not know is left out."""
 
@@ -96,14 +97,14 @@ class BuildKernels(build_ext):
         temp.mkdir(parents=True, exist_ok=True)
 
         flags = ["-Icsrc", "-isystem", str(torch.include), f"-ffile-prefix-map={torch.include}=torch"]
-        cxx = [*shlex.split(compiler), *COMMON_FLAGS, *CPU_FLAGS, *flags]
+        cxx = [*shlex.split(compiler), *COMMON_FLAGS, *CPU_FLAGS, *(["-Werror"] if strict else []), *flags]
         cpu = [_step(temp, source, [*cxx, "-MMD"]) for source in CPU_SOURCES]
         _run(temp, cpu)
 
         cuda: dict[str, object] = {"built": False, "reason": None}
         steps, libraries = [], []
         try:
-            steps, libraries, facts = _compile_cuda(temp, torch)
+            steps, libraries, facts = _compile_cuda(temp, torch, strict)
             cuda |= facts
         except BuildError as error:
             if strict and not isinstance(error, NoToolkitError):
@@ -133,7 +134,7 @@ class NoToolkitError(BuildError):
     """There is no nvcc, which is no fault."""
 
 
-def _compile_cuda(temp: Path, torch: Torch) -> tuple[list[Step], list[str], dict[str, object]]:
+def _compile_cuda(temp: Path, torch: Torch, strict: bool) -> tuple[list[Step], list[str], dict[str, object]]:
     """Compile the CUDA sources; return the steps, what to link, and the facts."""
     if not CUDA_SOURCES:
         raise NoToolkitError("there are no CUDA sources")
@@ -148,6 +149,8 @@ def _compile_cuda(temp: Path, torch: Torch) -> tuple[list[Step], list[str], dict
     code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in chosen]
     code.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")  # for GPUs that are still to come
     flags = ["-Icsrc", "-isystem", str(torch.include), *CUDA_FLAGS, *code]
+    if strict:
+        flags += ["--Werror=all-warnings", "-Xcompiler=-Werror"]
     steps = [_step(temp, source, [nvcc, *COMMON_FLAGS, *flags, "-MMD"]) for source in CUDA_SOURCES]
     _run(temp, steps)
     # Where the wrapper script of a distribution stands says nothing; nvcc itself names the folder of its libraries.

@@ -273,7 +273,7 @@ def build_networks(
 
 
 def to_channels_last(network: nn.Module) -> None:
-    """Give every tensor [N, C, H, W] of a network channels-last strides; torch's own `to` refuses volumes beside them."""
+    """Give every tensor [N, C, H, W] of a network channels-last strides; torch's own `to` fails on volumes."""
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)

@@ -71,7 +71,6 @@ class Session:
         for fault in faults:
             session.display.note(f"Passed over a checkpoint: {fault}")
         session.trainer.load(saved)
-        folder.cut_log(session.trainer.position.log_lines)
         for warning in session._promises(saved):
             session.display.note(warning)
         session.display.note(f"Going on at step {saved.step}, {session.trainer.position.images} images.")

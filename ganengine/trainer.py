@@ -124,6 +124,7 @@ class Trainer:
             TrainingError: gradients stay non-finite.
         """
         self.folder = folder
+        folder.cut_log(self.position.log_lines)  # what stands past the checkpoint is written again
         self.clock = Clock(self.clock.before)
         options = self.settings.engine
         self.observers.tell("run_start", RunRecord(folder.path, self.settings.to_dict(), self.position.step))

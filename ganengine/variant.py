@@ -140,7 +140,8 @@ class Stage:
     batch: int | None = None
     """Batch of this stage; None: the run's `--batch`."""
     hand_over: Mapping[str, str] = field(default_factory=dict)
-    """Prefixes of parameter names: new <- old ("G.skip" <- "G.to_rgb"). Equal names are taken over unasked."""
+    """Prefixes of parameter names: new <- old ("G.skip" <- "G.to_rgb"). Equal names are taken over unasked, except of
+    what a rule moves elsewhere; a tensor of another shape starts anew."""
     reset_optimizers: bool = False
     """Start every optimizer afresh instead of keeping the moments of parameters that stayed."""
 

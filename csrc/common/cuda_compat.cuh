@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #ifdef __CUDACC__
 
@@ -80,8 +79,11 @@ struct alignas(sizeof(T) * V) Pack {
   T at[V];
 };
 
+// Of T in 16 bytes; double, which is for checks, goes one by one and spares half its kernels.
 template <typename T>
 constexpr int kVector = static_cast<int>(16 / sizeof(T));
+template <>
+constexpr int kVector<double> = 1;
 
 template <int V, typename T>
 GANENGINE_DEVICE Pack<T, V> load(const T* from) {

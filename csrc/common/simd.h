@@ -42,14 +42,23 @@ GANENGINE_INLINE Vector<A> splat(A value) {
   return value - Vector<A>{};
 }
 
+// The sum of all lanes, always in the same order: halves are added until one lane is left.
+template <typename A, int64_t kBytes>
+GANENGINE_INLINE A sum_lanes(const A* lanes) {
+  if constexpr (kBytes == 2 * sizeof(A)) {
+    return lanes[0] + lanes[1];
+  } else {
+    typedef A Half __attribute__((vector_size(kBytes / 2)));
+    Half low, high;
+    __builtin_memcpy(&low, lanes, sizeof low);
+    __builtin_memcpy(&high, lanes + sizeof low / sizeof(A), sizeof high);
+    const Half both = low + high;
+    return sum_lanes<A, kBytes / 2>((const A*)&both);
+  }
+}
 template <typename A>
 GANENGINE_INLINE A sum(Vector<A> v) {
-  A total[kLanes<A>];
-  __builtin_memcpy(total, &v, sizeof v);
-  for (int64_t width = kLanes<A> / 2; width > 0; width /= 2) {
-    for (int64_t i = 0; i < width; ++i) total[i] += total[i + width];
-  }
-  return total[0];
+  return sum_lanes<A, GANENGINE_VECTOR_BYTES>((const A*)&v);
 }
 
 // ---- a * b + c in one rounding where the machine can, which all but the baseline of x86-64 do

@@ -26,25 +26,28 @@ GANENGINE_INLINE Vector<A> activated_gradient(Vector<A> grad, Vector<A> z, A slo
 }
 
 // Stores that go past the cache: for whole, aligned vectors of results that it could not hold anyway.
-template <bool kStream, typename T>
-GANENGINE_INLINE void put(T* p, Vector<Accumulator<T>> v) {
-#if GANENGINE_VECTOR_BYTES >= 32
-  if constexpr (kStream && sizeof(T) == 2) {
-    const Half16 bits = narrow(v, T{});
+template <typename T>
+GANENGINE_INLINE void put(bool stream, T* p, Vector<Accumulator<T>> v) {
 #if GANENGINE_VECTOR_BYTES == 64
-    _mm256_stream_si256((__m256i*)p, (__m256i)bits);
-#else
-    _mm_stream_si128((__m128i*)p, (__m128i)bits);
-#endif
-    return;
-  } else if constexpr (kStream) {
-#if GANENGINE_VECTOR_BYTES == 64
-    _mm512_stream_si512((__m512i*)p, (__m512i)v);
-#else
-    _mm256_stream_si256((__m256i*)p, (__m256i)v);
-#endif
+  if (stream) {
+    if constexpr (sizeof(T) == 2) {
+      _mm256_stream_si256((__m256i*)p, (__m256i)narrow(v, T{}));
+    } else {
+      _mm512_stream_si512((__m512i*)p, (__m512i)v);
+    }
     return;
   }
+#elif GANENGINE_VECTOR_BYTES == 32
+  if (stream) {
+    if constexpr (sizeof(T) == 2) {
+      _mm_stream_si128((__m128i*)p, (__m128i)narrow(v, T{}));
+    } else {
+      _mm256_stream_si256((__m256i*)p, (__m256i)v);
+    }
+    return;
+  }
+#else
+  (void)stream;
 #endif
   store(p, v);
 }
@@ -162,14 +165,6 @@ struct MomentsOf<double> {
   using type = Moments<double>;
 };
 
-// Mean and variance from sums about a shift. Rounding may leave a variance just below 0; NaN stays.
-template <typename A>
-inline void settle(double first, double second, double shift, double count, A* mean, A* var) {
-  const double off = first / count, v = second / count - off * off;
-  *mean = static_cast<A>(shift + off);
-  *var = static_cast<A>(v < 0 ? 0 : v);
-}
-
 // ---- planes
 
 template <typename T>
@@ -191,17 +186,21 @@ void statistics_planes(const Problem<T>& p, int64_t c, int64_t width) {
   }
 }
 
-template <Activation kActivation, bool kStream, typename T, typename A = Accumulator<T>>
-GANENGINE_INLINE void normalise_plane(T* y, const T* x, int64_t m, A mean, A scale, A shift, A slope) {
+template <Activation kActivation, typename T, typename A = Accumulator<T>>
+GANENGINE_INLINE void normalise_plane(const Problem<T>& p, int64_t at, A mean, A scale, A shift) {
+  const T* x = p.x + at;
+  T* y = p.out + at;
+  const int64_t m = p.m;
+  const A slope = static_cast<A>(p.slope);
   const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift);
   int64_t j = 0;
   for (; j + kLanes<A> <= m; j += kLanes<A>) {
-    put<kStream>(y + j, activated<kActivation>(fma(load(x + j) - mu, a, b), slope));
+    put(p.stream, y + j, activated<kActivation>(fma(load(x + j) - mu, a, b), slope));
   }
   if (j < m) store(y + j, activated<kActivation>(fma(load(x + j, m - j) - mu, a, b), slope), m - j);
 }
 
-template <Activation kActivation, bool kStream, typename T>
+template <Activation kActivation, typename T>
 void forward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
   using A = Accumulator<T>;
   for (int64_t c = begin; c < end; c += p.block) {
@@ -212,12 +211,11 @@ void forward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
     for (int64_t i = p.n - 1; i >= 0; --i) {
       const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
       for (int64_t k = 0; k < width; ++k) {
-        normalise_plane<kActivation, kStream>(p.out + at + k * p.m, p.x + at + k * p.m, p.m, p.mean[c + k],
-                                              p.gamma[row + k] * rstd[k], p.beta[row + k], static_cast<A>(p.slope));
+        normalise_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k]);
       }
     }
   }
-  if (kStream) finish_streaming();
+  if (p.stream) finish_streaming();
 }
 
 // Sums over one sample and channel: of the gradient g of z, and of g (x - mean).
@@ -227,7 +225,10 @@ struct Sums {
 };
 
 template <Activation kActivation, typename T, typename A = Accumulator<T>>
-GANENGINE_INLINE Sums<A> sum_plane(const T* grad, const T* x, int64_t m, A mean, A scale, A shift, A slope) {
+GANENGINE_INLINE Sums<A> sum_plane(const Problem<T>& p, int64_t at, A mean, A scale, A shift) {
+  const T *x = p.x + at, *grad = p.grad + at;
+  const int64_t m = p.m;
+  const A slope = static_cast<A>(p.slope);
   const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift);
   Vector<A> s0{}, s1{}, t0{}, t1{};
   double s = 0, t = 0;
@@ -259,29 +260,32 @@ GANENGINE_INLINE Sums<A> sum_plane(const T* grad, const T* x, int64_t m, A mean,
   return {static_cast<A>(s + sum<A>(s0 + s1)), static_cast<A>(t + sum<A>(t0 + t1))};
 }
 
-// grad_x = g scale - (offset + (x - mean) pull); the bracket is absent where the statistics were given.
-template <Activation kActivation, bool kStream, bool kBatch, typename T, typename A = Accumulator<T>>
-GANENGINE_INLINE void differentiate_plane(T* out, const T* grad, const T* x, int64_t m, A mean, A scale, A shift,
-                                          A offset, A pull, A slope) {
-  const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift), o = splat(offset), q = splat(pull);
-  int64_t j = 0;
-  for (; j + kLanes<A> <= m; j += kLanes<A>) {
-    const Vector<A> centred = load(x + j) - mu;
-    const Vector<A> g = activated_gradient<kActivation>(load(grad + j), fma(centred, a, b), slope);
-    put<kStream>(out + j, kBatch ? fma(g, a, -fma(centred, q, o)) : g * a);
-  }
-  if (j < m) {
-    const Vector<A> centred = load(x + j, m - j) - mu;
-    const Vector<A> g = activated_gradient<kActivation>(load(grad + j, m - j), fma(centred, a, b), slope);
-    store(out + j, kBatch ? fma(g, a, -fma(centred, q, o)) : g * a, m - j);
-  }
-}
-
 // What backward needs per channel once the sums are known.
 template <typename A>
 struct Pull {
   A offset, pull;
 };
+
+// grad_x = g scale - (offset + (x - mean) pull); the bracket is absent where the statistics were given.
+template <Activation kActivation, typename T, typename A = Accumulator<T>>
+GANENGINE_INLINE void differentiate_plane(const Problem<T>& p, int64_t at, A mean, A scale, A shift, Pull<A> pull) {
+  const T *x = p.x + at, *grad = p.grad + at;
+  T* out = p.out + at;
+  const int64_t m = p.m;
+  const A slope = static_cast<A>(p.slope);
+  const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift), o = splat(pull.offset), q = splat(pull.pull);
+  int64_t j = 0;
+  for (; j + kLanes<A> <= m; j += kLanes<A>) {
+    const Vector<A> centred = load(x + j) - mu;
+    const Vector<A> g = activated_gradient<kActivation>(load(grad + j), fma(centred, a, b), slope);
+    put(p.stream, out + j, p.batch_statistics ? fma(g, a, -fma(centred, q, o)) : g * a);
+  }
+  if (j < m) {
+    const Vector<A> centred = load(x + j, m - j) - mu;
+    const Vector<A> g = activated_gradient<kActivation>(load(grad + j, m - j), fma(centred, a, b), slope);
+    store(out + j, p.batch_statistics ? fma(g, a, -fma(centred, q, o)) : g * a, m - j);
+  }
+}
 
 // Adds the sums of all samples to the gradients of gamma and beta and returns the channel's pull on grad_x. `sums` points
 // to the channel's sums of the first sample, those of the next sample are `stride` further.
@@ -300,10 +304,9 @@ inline Pull<A> settle_sums(const Problem<T>& p, int64_t c, A rstd, const Sums<A>
   return {static_cast<A>(r * of_g / count), static_cast<A>(r * r * r * of_gx / count)};
 }
 
-template <Activation kActivation, bool kStream, bool kBatch, typename T>
+template <Activation kActivation, typename T>
 void backward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
   using A = Accumulator<T>;
-  const A slope = static_cast<A>(p.slope);
   const std::unique_ptr<Sums<A>[]> sums(new Sums<A>[p.n * p.block]);
   for (int64_t c = begin; c < end; c += p.block) {
     const int64_t width = end - c < p.block ? end - c : p.block;
@@ -313,24 +316,29 @@ void backward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < p.n; ++i) {
       const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
       for (int64_t k = 0; k < width; ++k) {
-        sums[i * width + k] = sum_plane<kActivation>(p.grad + at + k * p.m, p.x + at + k * p.m, p.m, p.mean[c + k],
-                                                     p.gamma[row + k] * rstd[k], p.beta[row + k], slope);
+        sums[i * width + k] =
+            sum_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k]);
       }
     }
     for (int64_t k = 0; k < width; ++k) pull[k] = settle_sums(p, c + k, rstd[k], sums.get() + k, width);
     for (int64_t i = p.n - 1; i >= 0; --i) {
       const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
       for (int64_t k = 0; k < width; ++k) {
-        differentiate_plane<kActivation, kStream, kBatch>(
-            p.out + at + k * p.m, p.grad + at + k * p.m, p.x + at + k * p.m, p.m, p.mean[c + k],
-            p.gamma[row + k] * rstd[k], p.beta[row + k], pull[k].offset, pull[k].pull, slope);
+        differentiate_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k],
+                                         p.beta[row + k], pull[k]);
       }
     }
   }
-  if (kStream) finish_streaming();
+  if (p.stream) finish_streaming();
 }
 
 // ---- rows
+
+// The first row as numbers: a shift that lies among the values.
+template <typename T>
+void first_row(const Problem<T>& p, double* shift) {
+  for (int64_t c = 0; c < p.c; ++c) shift[c] = load(p.x + c, 1)[0];
+}
 
 // Adds the sums of rows [begin, end) about shift [C] to first and second [C].
 template <typename T>
@@ -406,7 +414,7 @@ struct Tables {
   }
 };
 
-template <Activation kActivation, bool kStream, typename T>
+template <Activation kActivation, typename T>
 void forward_rows(const Problem<T>& p, int64_t begin, int64_t end) {
   using A = Accumulator<T>;
   const A slope = static_cast<A>(p.slope);
@@ -418,7 +426,7 @@ void forward_rows(const Problem<T>& p, int64_t begin, int64_t end) {
     int64_t c = 0;
     for (; c + kLanes<A> <= p.c; c += kLanes<A>) {
       const Vector<A> z = fma(load(x + c) - load(p.mean + c), load(&tables.scale[c]), load(tables.shift + c));
-      put<kStream>(y + c, activated<kActivation>(z, slope));
+      put(p.stream, y + c, activated<kActivation>(z, slope));
     }
     if (c < p.c) {
       const int64_t k = p.c - c;
@@ -427,7 +435,7 @@ void forward_rows(const Problem<T>& p, int64_t begin, int64_t end) {
       store(y + c, activated<kActivation>(z, slope), k);
     }
   }
-  if (kStream) finish_streaming();
+  if (p.stream) finish_streaming();
 }
 
 // Sums over the rows [begin, end) of sample i, into g and gx [C].
@@ -489,7 +497,7 @@ void settle_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumula
   }
 }
 
-template <Activation kActivation, bool kStream, bool kBatch, typename T>
+template <Activation kActivation, typename T>
 void backward_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumulator<T>* offset,
                    const Accumulator<T>* pull) {
   using A = Accumulator<T>;
@@ -504,30 +512,31 @@ void backward_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumu
       const Vector<A> centred = load(x + c) - load(p.mean + c), a = load(&tables.scale[c]);
       const Vector<A> g =
           activated_gradient<kActivation>(load(grad + c), fma(centred, a, load(tables.shift + c)), slope);
-      put<kStream>(out + c, kBatch ? fma(g, a, -fma(centred, load(pull + c), load(offset + c))) : g * a);
+      put(p.stream, out + c, p.batch_statistics ? fma(g, a, -fma(centred, load(pull + c), load(offset + c))) : g * a);
     }
     if (c < p.c) {
       const int64_t k = p.c - c;
       const Vector<A> centred = load(x + c, k) - load(p.mean + c, k), a = load(&tables.scale[c], k);
       const Vector<A> g =
           activated_gradient<kActivation>(load(grad + c, k), fma(centred, a, load(tables.shift + c, k)), slope);
-      store(out + c, kBatch ? fma(g, a, -fma(centred, load(pull + c, k), load(offset + c, k))) : g * a, k);
+      store(out + c, p.batch_statistics ? fma(g, a, -fma(centred, load(pull + c, k), load(offset + c, k))) : g * a, k);
     }
   }
-  if (kStream) finish_streaming();
+  if (p.stream) finish_streaming();
 }
 
-// ---- the variants, chosen at run time
+// ---- the kernels of this instruction set
 
 template <typename T>
-void run_forward(const Problem<T>& p, int64_t begin, int64_t end) {
-  const auto run = [&](auto activation, auto stream) {
-    constexpr Activation kActivation = decltype(activation)::value;
-    constexpr bool kStream = decltype(stream)::value;
-    p.rows_layout ? forward_rows<kActivation, kStream>(p, begin, end)
-                  : forward_planes<kActivation, kStream>(p, begin, end);
+Kernels<T> kernels(const Problem<T>& p) {
+  const auto of = [&](auto activation) {
+    constexpr Activation k = decltype(activation)::value;
+    return p.rows_layout ? Kernels<T>{&first_row<T>, &moments_rows<T>, &forward_rows<k, T>, &sums_rows<k, T>, &settle_rows<T>, nullptr, &backward_rows<k, T>}
+                         : Kernels<T>{nullptr, nullptr, &forward_planes<k, T>, nullptr, nullptr, &backward_planes<k, T>, nullptr};
   };
-  choose(p, run);
+  if (p.slope == 1) return of(std::integral_constant<Activation, Activation::none>{});
+  if (p.slope == 0) return of(std::integral_constant<Activation, Activation::relu>{});
+  return of(std::integral_constant<Activation, Activation::leaky>{});
 }
 
 }  // namespace ganengine::conditional_batch_norm::GANENGINE_ISA

@@ -64,7 +64,7 @@ GANENGINE_DEVICE int64_t row_of(const Classes<A>& classes, int64_t n) {
 // Scale and shift of a row and channel. Where assertions are compiled out, a label out of range gives NaN: nothing is read.
 template <typename A>
 GANENGINE_DEVICE Affine<A> affine_of(const Classes<A>& classes, int64_t row, int64_t channel, int64_t channels) {
-  const A nan = std::numeric_limits<A>::quiet_NaN();
+  const A nan = static_cast<A>(NAN);
   if (row < 0) return {nan, nan};
   return {classes.gamma[row * channels + channel], classes.beta[row * channels + channel]};
 }

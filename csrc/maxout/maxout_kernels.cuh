@@ -56,8 +56,8 @@ __global__ void forward_kernel(const T* __restrict__ h, const Wide<T>* __restric
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x * V;
   for (int64_t n = blockIdx.y; n < extent.samples; n += gridDim.y) {
     for (int64_t u = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V; u < extent.units; u += step) {
-      A best[V];
-      Pack<uint8_t, V> won;
+      A best[V] = {};
+      Pack<uint8_t, V> won{};
       for (int64_t p = 0; p < extent.pieces; ++p) {
         const int64_t feature = p * extent.units + u, at = n * extent.features() + feature;
         const Pack<T, V> packed = load<V>(h + at);

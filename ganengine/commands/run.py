@@ -37,10 +37,10 @@ def run(argv: Sequence[str]) -> int:
         raise UserError(f"expected the name of a variant first. {_installed()}")
     variant = registry().variant(argv[0])
     settings = config.parse(variant, argv[1:], f"ganengine run {variant.name}").anchored()
+    # Torch is imported from here on, when everything that can be checked without it has been.
     from ganengine.runfolder import RunFolder
 
     RunFolder.check_free(settings.engine.out)
-    # Torch is imported from here on, when everything that can be checked without it has been.
     from ganengine.session import Session
 
     with Session.new(settings) as session:

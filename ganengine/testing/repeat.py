@@ -79,7 +79,6 @@ def trained(subject: Subject, place: Path, *legs: int, foreign: int) -> RunFolde
         with subject.trainer(folder.read_config(registry())) as trainer:
             if leg:
                 trainer.load(checkpoint.newest(folder.checkpoints)[0])
-                folder.cut_log(trainer.position.log_lines)
             trainer.train(folder, Budget(max_steps=goal))
     return folder
 

@@ -16,7 +16,7 @@ from ganengine.plugins import add_path, registry
 PIX2PIX = Path(__file__).parents[2] / "plugins" / "ganengine-pix2pix"
 SMALLEST = [
     *("--size", "16", "--batch", "2", "--g-filters", "2", "--d-filters", "2", "--receptive-field", "16"),
-    *("--norm", "batch", "--threads", "1", "--precision", "fp32", "--ops", "reference"),
+    *("--norm", "batch", "--dropout", "0.5", "--threads", "1", "--precision", "fp32", "--ops", "reference"),
 ]
 
 

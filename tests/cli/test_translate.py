@@ -14,7 +14,14 @@ Go = Callable[..., Any]
 Paint = Callable[..., Path]
 Tree = Callable[[Path], dict[str, Any]]
 
-SIZES = {"0.png": (16, 16), "sub/wide.jpg": (50, 9), "sub/deep/tall.bmp": (3, 40), "dot.png": (1, 1), "odd.png": (33, 17)}
+SIZES = {
+    "0.png": (16, 16),
+    "sub/wide.jpg": (50, 9),
+    "sub/deep/tall.bmp": (3, 40),
+    "dot.png": (1, 1),
+    "odd.png": (33, 17),
+}
+"""Width and height."""
 MATES = {f"mate{number}.png": (16, 16) for number in range(9)}
 
 

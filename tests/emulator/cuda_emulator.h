@@ -76,13 +76,8 @@ struct Block {
         slots(2 * static_cast<size_t>(threads)),
         shuffles(static_cast<size_t>(threads)),
         threads(threads),
-        dynamic_shared(new unsigned char[dynamic_bytes + 16]),
+        dynamic(new unsigned char[dynamic_bytes]),
         dynamic_bytes(dynamic_bytes) {}
-
-  unsigned char* dynamic() const {
-    const auto at = reinterpret_cast<uintptr_t>(dynamic_shared.get());
-    return dynamic_shared.get() + (16 - at % 16) % 16;
-  }
 
   int lanes(int warp) const { return std::min(32, threads - 32 * warp); }
 
@@ -92,25 +87,28 @@ struct Block {
   std::vector<std::atomic<uint64_t>> slots;  // what threads pass on in shuffles, of this one and of the last
   std::vector<int> shuffles;                 // made so far, by thread
   int threads;
-  std::unique_ptr<unsigned char[]> dynamic_shared;
+  std::unique_ptr<unsigned char[]> dynamic;  // of the exact size, for AddressSanitizer; 16-byte aligned as any large memory
   size_t dynamic_bytes;
   std::atomic<const char*> failed_assertion{nullptr};
 };
 
 inline Block* block = nullptr;  // the one that runs
 inline dim3 grid_size, block_size;
+inline std::vector<dim3> thread_indices;   // by thread
 inline thread_local dim3 block_index;
 
-// The same index in another shape; a function, as fibers share the thread's variables.
-inline dim3 thread_index() {
-  const unsigned number = static_cast<unsigned>(block->crew.current());
-  return dim3(number % block_size.x, number / block_size.x % block_size.y, number / block_size.x / block_size.y);
+// A function, as fibers share the variables of a thread.
+inline const dim3& thread_index() { return thread_indices[static_cast<size_t>(block->crew.current())]; }
+
+inline dim3 unflatten(size_t number, const dim3& sizes) {
+  return dim3(static_cast<unsigned>(number % sizes.x), static_cast<unsigned>(number / sizes.x % sizes.y),
+              static_cast<unsigned>(number / sizes.x / sizes.y));
 }
 
 // Static shared memory: one arena, in which each declaration has its place, with a gap behind it that AddressSanitizer
 // guards. The order of places may differ from run to run, their contents never outlive a block.
 struct Arena {
-  static constexpr size_t kBytes = 1 << 20;
+  static constexpr size_t kBytes = 4 << 20;
   alignas(16) unsigned char bytes[kBytes];
   std::atomic<size_t> used{0};
 
@@ -135,14 +133,10 @@ inline unsigned char* place(std::atomic<unsigned char*>& known, size_t bytes) {
 
 // Fills what the last block left with NaN; one thread does, between blocks.
 inline void forget_shared() {
-  static std::vector<unsigned char> nan(Arena::kBytes, 0xff);
-  const size_t used = std::min(arena.used.load(), Arena::kBytes);
-#if defined(__SANITIZE_ADDRESS__)
-  static_cast<void>(used);  // the gaps cannot be written
-#else
-  std::memcpy(arena.bytes, nan.data(), used);
+#if !defined(__SANITIZE_ADDRESS__)  // which lets nobody write into the gaps
+  std::memset(arena.bytes, 0xff, std::min(arena.used.load(), Arena::kBytes));
 #endif
-  std::memset(block->dynamic(), 0xff, block->dynamic_bytes);
+  std::memset(block->dynamic.get(), 0xff, block->dynamic_bytes);
 }
 
 inline void barrier(const char* name) {
@@ -228,6 +222,10 @@ void launch(dim3 grid, dim3 threads, size_t shared_bytes, const Kernel& kernel) 
   block = &here;
   grid_size = grid;
   block_size = threads;
+  thread_indices.clear();
+  for (int thread = 0; thread < here.threads; ++thread) {
+    thread_indices.push_back(unflatten(static_cast<size_t>(thread), threads));
+  }
   std::vector<size_t> order(static_cast<size_t>(grid.x) * grid.y * grid.z);
   std::iota(order.begin(), order.end(), size_t{0});
   std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
@@ -235,12 +233,7 @@ void launch(dim3 grid, dim3 threads, size_t shared_bytes, const Kernel& kernel) 
   here.crew.run([&](int thread) {
     for (const size_t number : order) {
       if (thread == 0) forget_shared();
-      here.crew.meet(between, here.threads);
-#ifndef GANENGINE_EMULATOR_THREADS
-      if (thread == 0)
-#endif
-        block_index = dim3(static_cast<unsigned>(number % grid.x), static_cast<unsigned>(number / grid.x % grid.y),
-                           static_cast<unsigned>(number / grid.x / grid.y));
+      block_index = unflatten(number, grid);
       here.crew.meet(between, here.threads);
       kernel();
       here.crew.meet(between, here.threads);
@@ -261,7 +254,6 @@ inline void device_assert(bool holds, const char* condition) {
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __restrict__ __restrict
 #define __grid_constant__
 #define threadIdx (::emulator::thread_index())
 #define blockIdx (::emulator::block_index)
@@ -284,5 +276,5 @@ inline void device_assert(bool holds, const char* condition) {
 #define GANENGINE_SHARED(type, name, count)                       \
   static std::atomic<unsigned char*> name##_place{nullptr};       \
   type* const name = reinterpret_cast<type*>(::emulator::place(name##_place, sizeof(type) * (count)))
-#define GANENGINE_DYNAMIC_SHARED(type, name) type* const name = reinterpret_cast<type*>(::emulator::block->dynamic())
+#define GANENGINE_DYNAMIC_SHARED(type, name) type* const name = reinterpret_cast<type*>(::emulator::block->dynamic.get())
 #define GANENGINE_DEVICE_ASSERT(condition) ::emulator::device_assert(condition, #condition)

@@ -4,7 +4,7 @@
 
 #include <csetjmp>
 #include <cstdint>
-#include <cstdlib>
+#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -39,6 +39,7 @@ class Crew {
       resume(fibers_[running_]);
       finished += fibers_[running_].done;
     }
+    if (error_) std::rethrow_exception(error_);
     if (finished < threads) throw std::runtime_error("a barrier or shuffle that not all threads reach");
   }
 
@@ -80,7 +81,11 @@ class Crew {
 
   static void enter(unsigned high, unsigned low) {
     Crew* const crew = reinterpret_cast<Crew*>(static_cast<uintptr_t>(high) << 32 | low);
-    crew->call_(crew->body_, crew->running_);
+    try {
+      crew->call_(crew->body_, crew->running_);
+    } catch (...) {
+      crew->error_ = std::current_exception();
+    }
     crew->fibers_[crew->running_].done = true;
     _longjmp(crew->home_, 1);
   }
@@ -107,6 +112,7 @@ class Crew {
   std::vector<Fiber> fibers_;
   std::vector<int> ready_;
   jmp_buf home_;
+  std::exception_ptr error_;
   uint64_t state_;
   int running_ = 0;
   void (*call_)(void*, int) = nullptr;

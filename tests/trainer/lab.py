@@ -131,7 +131,6 @@ class Lab:
         if self.path.exists():
             folder = RunFolder(self.path)
             trainer.load(checkpoint.newest(folder.checkpoints)[0])
-            folder.cut_log(trainer.position.log_lines)
         else:
             folder = RunFolder.create(self.path, "tiny")
         trainer.train(folder, Budget(max_steps=steps, **budget))

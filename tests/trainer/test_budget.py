@@ -38,6 +38,18 @@ def test_stopping_and_going_on_changes_no_byte(lab: MakeLab, legs: tuple[int, ..
     assert broken.files() == unbroken.files()
 
 
+def test_reduced_precision_resumes_too(lab: MakeLab) -> None:
+    unbroken, broken = bench(lab, precision="bf16"), bench(lab, precision="bf16")
+    unbroken.run(5)
+    broken.run(2)
+    broken.run(5)
+    assert broken.files() == unbroken.files()
+    assert broken.saved.meta["precision"] == "bf16"
+    exact = bench(lab)
+    exact.run(5)
+    assert exact.log != unbroken.log
+
+
 def test_how_often_is_saved_and_told_changes_no_number(lab: MakeLab) -> None:
     often, seldom = bench(lab, checkpoint_every=1, tick_every=2), bench(lab, checkpoint_every=5, tick_every=4)
     often.run(8)

@@ -67,6 +67,33 @@ def test_the_two_update_orders_give_their_own_weights(
     assert seen == expected
 
 
+def linear(*_: Any) -> dict[str, nn.Module]:
+    networks = {"G": nn.Linear(1, 1, bias=False), "D": nn.Linear(1, 1, bias=False)}
+    for network in networks.values():
+        nn.init.zeros_(network.weight)
+    return networks  # type: ignore[return-value]
+
+
+def test_under_autocast_g_sees_the_new_d(lab: MakeLab) -> None:
+    """Autocast keeps its casts of weights; one kept over an optimizer step would be of the old weights."""
+    game: Losses = {
+        "d": lambda step: {"d": (step.D(generated(step).detach()) - step.D(step.batch.real))[:, 0]},
+        "g": lambda step: {"g": -step.D(generated(step))[:, 0]},
+    }
+    bench = lab(linear, game, one_stage(D, G, optimizers=RATES), data=REAL, precision="bf16")
+    seen = []
+    for step in (1, 2, 3):
+        now = values(bench.run(step))
+        seen.append((now["D"], now["G"]))
+    assert seen == ALTERNATING  # few enough digits for bfloat16
+    assert bench.saved.networks["D/weight"].dtype == torch.float32
+
+
+def generated(step: Step) -> Tensor:
+    made: Tensor = step.shared("fake", lambda: step.G(torch.ones(step.batch.size, 1)), of=("G",))
+    return made
+
+
 # -- one trunk in two phases ----------------------------------------------------------------------------------------
 
 
