@@ -27,7 +27,7 @@ def ganengine_commands() -> list[Component]:
         Component("eval", "measure a run on held-out data", f"{where}.evaluate:evaluate"),
         Component("list", "what is installed", f"{where}.installed:show_list"),
         Component("info", "one variant: options, presets, fields", f"{where}.installed:show_info"),
-        Component("plugins", "plugins doctor: which are left out, and why", f"{where}.installed:plugins"),
+        Component("plugins", "plugins doctor, plugins test NAME", f"{where}.plugins:plugins"),
         Component("data", "data inspect: what is in a folder", f"{where}.data:data"),
         Component("doctor", "versions, kernels, devices, fast paths", f"{where}.doctor:doctor"),
     ]

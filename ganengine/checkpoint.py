@@ -141,6 +141,30 @@ def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
     raise CheckpointError(f"{folder}: expected a checkpoint to go on from; {found}.")
 
 
+def load_tensors(into: Mapping[str, Tensor], saved: Checkpoint) -> None:
+    """Copy a checkpoint's tensors into existing ones, which keep their own strides.
+
+    An empty buffer takes the saved shape: a pool of images has none before its first use.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    missing = sorted(set(into) - set(saved.networks))
+    surplus = sorted(set(saved.networks) - set(into))
+    shared = {name: tensor for name, tensor in into.items() if name in saved.networks}
+    wrong = sorted(n for n, t in shared.items() if t.numel() and t.shape != saved.networks[n].shape)
+    if missing or surplus or wrong:
+        told = [f"{len(names)} {what} (such as {names[0]})" for what, names in
+                (("missing", missing), ("unknown", surplus), ("of another shape", wrong)) if names]  # fmt: skip
+        raise CheckpointError(f"{saved.path}: its tensors do not fit these networks: {', '.join(told)}.")
+    with torch.no_grad():
+        for name, tensor in into.items():
+            value = saved.networks[name]
+            if tensor.shape != value.shape:
+                tensor.data = torch.empty_like(value, device=tensor.device)
+            tensor.copy_(value)
+
+
 def _canonical(value: Any) -> Any:
     """Rebuild containers and intern strings: pickle writes an object that it meets twice differently from two equal
     ones, and a resumed run must write the same bytes as an unbroken one."""

@@ -18,7 +18,6 @@ import yaml
 from ganengine.errors import UserError, nearest
 from ganengine.variant import Variant
 
-
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 
 

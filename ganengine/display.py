@@ -15,8 +15,8 @@ from rich.progress import Task as Bar
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from ganengine.clock import Clock
     from ganengine.config import Budget
-    from ganengine.trainer import Clock
     from ganengine.variant import Progress as At
 
 SPEED_WINDOW = 200

@@ -107,6 +107,8 @@ class Registry:
         message += f" Installed: {', '.join(sorted(known)) or 'none'}."
         if self.faults:
             message += f" {len(self.faults)} plugin(s) were left out: see `ganengine plugins doctor`."
+        if self.blocked:
+            message += f" GANENGINE_BLOCK leaves out {', '.join(origin.name for origin in self.blocked)}."
         raise PluginError(message)
 
     def variant(self, name: str) -> Variant:
@@ -167,11 +169,22 @@ def add_path(path: Path) -> None:
     """
     loaded = registry()
     before = len(loaded.faults)
-    known = {(origin.name, origin.module) for origin in loaded.origins}  # installed, and given with --plugin too
-    new = [(origin, load) for origin, load in _from_path(path) if (origin.name, origin.module) not in known]
-    _add(loaded, [_found(loaded.manager, origin, load) for origin, load in new])
+    known = {(origin.name, origin.module): origin for origin in loaded.origins}
+    new = []
+    for origin, load in _from_path(path):
+        there = known.get((origin.name, origin.module))
+        if there is None:
+            new.append(_found(loaded.manager, origin, load))
+        elif not _lies_in(there.module, path):
+            print(f"--plugin {path}: {there.name} is installed too ({there}); that one is used.", file=sys.stderr)
+    _add(loaded, new)
     if len(loaded.faults) > before:
         raise PluginError("; ".join(str(fault) for fault in loaded.faults[before:]))
+
+
+def _lies_in(module: str, path: Path) -> bool:
+    file = getattr(sys.modules.get(module.partition(":")[0]), "__file__", None)
+    return file is not None and path.resolve() in (Path(file).resolve(), *Path(file).resolve().parents)
 
 
 def _from_path(path: Path) -> Iterator[tuple[Origin, Callable[[], ModuleType]]]:

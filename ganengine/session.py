@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ganengine import checkpoint, ops
+from ganengine.checkpoint import load_tensors
 from ganengine.config import Budget, RunOptions, Settings, check_ranges
 from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
@@ -21,7 +22,7 @@ from ganengine.errors import UserError
 from ganengine.hardware import Hardware, choose
 from ganengine.plugins import Registry, registry
 from ganengine.runfolder import RunFolder
-from ganengine.trainer import Trainer, load_tensors
+from ganengine.trainer import Trainer
 from ganengine.variant import Variant
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 
 from ganengine import checkpoint
+from ganengine.checkpoint import load_tensors
 from ganengine.config import Precision
 from ganengine.hardware import choose
 from ganengine.nn.context import Statistics
@@ -14,7 +15,6 @@ from ganengine.plugins import registry
 from ganengine.runfolder import RunFolder
 from ganengine.sampling import Sampler
 from ganengine.session import set_ops_mode
-from ganengine.trainer import load_tensors
 from ganengine.variant import DataSpec, Progress
 
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ganengine import __version__, checkpoint, draws
-from ganengine.config import Budget, RunOptions, Settings
+from ganengine import __version__, checkpoint
+from ganengine.batches import Batches
+from ganengine.clock import Clock
+from ganengine.config import Budget, Settings
 from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
 from ganengine.data.pictures import sheet
 from ganengine.display import Display
-from ganengine.errors import CheckpointError, PluginError, TrainingError, UserError
+from ganengine.errors import CheckpointError, TrainingError, UserError
 from ganengine.hardware import Hardware
+from ganengine.interrupt import Interrupt
 from ganengine.observers import Observers
+from ganengine.plan import check_batches, check_schedule, horizon
 from ganengine.players import Players
 from ganengine.plugins import Registry
 from ganengine.records import CheckpointRecord, EndRecord, RunRecord, StepRecord, TickRecord
@@ -31,7 +32,7 @@ from ganengine.sampling import Sampler
 from ganengine.stats import Means
 from ganengine.step import Step
 from ganengine.update import Updater, measured, reported
-from ganengine.variant import DataSpec, Due, Group, Phase, Progress, Schedule, State
+from ganengine.variant import Due, Phase, Progress, Schedule, State
 
 SKIPS_IN_A_ROW = 50
 """So many updates without a finite gradient end a run that was told to skip them."""
@@ -53,23 +54,6 @@ class Position:
     skipped: int = 0
     """Updates left out for a non-finite gradient."""
     log_lines: int = 0
-
-
-@dataclass
-class Clock:
-    """Time spent training; the only part of a run that depends on the clock."""
-
-    before: float = 0.0
-    """Seconds of earlier commands on this run."""
-    began: float = field(default_factory=time.monotonic)
-
-    def here(self) -> float:
-        """Return the seconds since this command began to train."""
-        return time.monotonic() - self.began
-
-    def total(self) -> float:
-        """Return the seconds that the run has been trained."""
-        return self.before + self.here()
 
 
 class Trainer:
@@ -106,8 +90,8 @@ class Trainer:
         self._skips_in_a_row = 0
         self._rollbacks = 0
         self._saved_step = -1
-        self._signal = 0
-        self._preview_batch = loader.fixed(preview_split(dataset), options.preview) if options.preview else None
+        self.interrupt = Interrupt(lambda: display.note("Saving and stopping after this step ..."))
+        self._preview_batch = loader.fixed(dataset.shown_split, options.preview) if options.preview else None
 
     def _build(self, stage: int) -> tuple[Players, Updater]:
         players = Players(
@@ -128,7 +112,7 @@ class Trainer:
         self.clock = Clock(self.clock.before)
         options = self.settings.engine
         self.observers.tell("run_start", RunRecord(folder.path, self.settings.to_dict(), self.position.step))
-        with self._signals(), self.display.running(self._goal(budget), self.progress(), self.clock):
+        with self.interrupt.watching(), self.display.running(self._goal(budget), self.progress(), self.clock):
             if self.position.step == 0:
                 self._preview()
                 # A run that is killed before its first regular checkpoint can go on too.
@@ -148,11 +132,6 @@ class Trainer:
         self.observers.tell("run_end", EndRecord(folder.path, self.position.step, self.position.images, reason))
         return reason
 
-    @property
-    def signal(self) -> int:
-        """The signal that asked the run to stop, or 0."""
-        return self._signal
-
     def progress(self) -> Progress:
         """Return where the run stands, as ramps, gates and losses see it."""
         at = self.position
@@ -161,7 +140,7 @@ class Trainer:
     def round(self) -> None:
         """Do one step: every phase that is due, averages, measured state."""
         before = self.position.images
-        progress, steps = self.progress(), _Steps(self)
+        progress, steps = self.progress(), Batches(self)
         losses: dict[str, Tensor] = {}
         for group in self.schedule.at(progress, self._host_state()):
             self._simultaneous(group, steps, losses) if len(group) > 1 else self._alone(group[0], steps, losses)
@@ -175,13 +154,13 @@ class Trainer:
             self.observers.tell("step", StepRecord(self.position.step, self.position.images, losses))
         self.display.step(self.progress())
 
-    def _alone(self, due: Due, steps: _Steps, losses: dict[str, Tensor]) -> None:
+    def _alone(self, due: Due, steps: Batches, losses: dict[str, Tensor]) -> None:
         for _ in range(due.repeats):
             parts = steps.of(due.phase, due.repeats)
             losses.update(self.updater.gradients(due, parts))
             self._apply(due, parts)
 
-    def _simultaneous(self, group: Sequence[Due], steps: _Steps, losses: dict[str, Tensor]) -> None:
+    def _simultaneous(self, group: Sequence[Due], steps: Batches, losses: dict[str, Tensor]) -> None:
         taken = []
         for due in group:
             parts = steps.of(due.phase, 1)
@@ -257,8 +236,8 @@ class Trainer:
     def why_stop(self, budget: Budget) -> str:
         """Return why training is over under `budget`, or "" while it is not."""
         at, goal = self.position, self._goal(budget)
-        if self._signal:
-            return signal.Signals(self._signal).name
+        if self.interrupt.number:
+            return signal.Signals(self.interrupt.number).name
         if goal.max_steps is not None and at.step >= goal.max_steps:
             return f"{at.step} steps reached"
         if goal.max_images is not None and at.images >= goal.max_images:
@@ -266,29 +245,6 @@ class Trainer:
         if goal.max_minutes is not None and self.clock.here() >= 60 * goal.max_minutes:
             return f"{goal.max_minutes:g} minutes reached"
         return ""
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM end the run after the step under way; a second one ends it at once."""
-
-        def ask(number: int, _: FrameType | None) -> None:
-            self._signal = number
-            for one, handler in before.items():
-                signal.signal(one, handler)
-            self.display.note("Saving and stopping after this step ...")
-
-        before = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.getsignal(number)
-                signal.signal(number, ask)
-        except ValueError:
-            before.clear()  # not the main thread: the caller handles signals
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     # -- ticks, previews, checkpoints -----------------------------------------------------------------------------
 
@@ -419,7 +375,7 @@ class Trainer:
         self.position = Position(**saved.state["position"])
         self._saved_step = self.position.step
         self.players, self.updater = self._build(self.position.stage)
-        load_tensors(self.players.tensors(), saved)
+        checkpoint.load_tensors(self.players.tensors(), saved)
         self.players.load_optimizer_state(saved.state["optimizers"])
         self.players.steps.update(saved.state["steps"])
         self.updater.scaler.load_state_dict(saved.state["scaler"])
@@ -452,128 +408,3 @@ class Trainer:
 
 class _RollbackError(Exception):
     """Ends a step whose run is to go back to its last checkpoint."""
-
-
-class _Steps:
-    """The batches of one step: one that the phases share, and those that some draw for themselves."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-        self._latest: list[Step] = []
-        self._drawn = 0
-        self.all: list[Step] = []
-
-    def of(self, phase: Phase, repeats: int) -> list[Step]:
-        """Return the micro-batches for one update of `phase`; draw a batch where it needs one of its own."""
-        if self._latest and not phase.fresh_batch and repeats == 1:
-            return self._latest
-        steps = self._draw(self._drawn)
-        self._drawn += 1
-        self.all += steps
-        if not phase.fresh_batch:
-            self._latest = steps
-        return steps
-
-    def _draw(self, number: int) -> list[Step]:
-        """Draw batch `number` of this step, with random numbers of its own."""
-        trainer, at = self._trainer, self._trainer.position
-        options, stage = trainer.settings.engine, trainer.schedule.stages[at.stage]
-        count = stage.batch or options.batch
-        batch = trainer.loader.draw(at.images, count, size=stage.size)
-        batch = batch.to(trainer.hardware.device, channels_last=trainer.hardware.channels_last)
-        seed = draws.key(options.seed, *(("salt", at.salt) if at.salt else ()), "step", at.step, number)
-        progress = trainer.progress()
-        at.images += count
-        length = count // options.accumulate
-        return [
-            Step(
-                trainer.players.networks,
-                batch if options.accumulate == 1 else batch.narrow(start, length),
-                progress,
-                seed,
-                state=trainer.state,
-                rows=(start, count),
-                steps=trainer.players.steps,
-            )
-            for start in range(0, count, length)
-        ]
-
-
-def check_batches(schedule: Schedule, options: RunOptions) -> None:
-    """Check that the batch of every stage splits into --accumulate parts.
-
-    Raises:
-        UserError: one does not.
-    """
-    for stage in schedule.stages:
-        if (stage.batch or options.batch) % options.accumulate:
-            raise UserError(
-                f'--accumulate: expected a divisor of the batch of stage "{stage.name}", which is '
-                f"{stage.batch or options.batch}; got {options.accumulate}."
-            )
-
-
-def horizon(settings: Settings, spec: DataSpec) -> int:
-    """Return the images that a run is planned for."""
-    epochs = settings.engine.epochs
-    return settings.engine.horizon if epochs is None else max(1, round(epochs * spec.count))
-
-
-def preview_split(dataset: Dataset) -> str:
-    """Return the split to show: one that is not trained on where there is one."""
-    return next((name for name in ("val", "test") if dataset.splits.get(name)), "train")
-
-
-def load_tensors(into: Mapping[str, Tensor], saved: checkpoint.Checkpoint) -> None:
-    """Copy a checkpoint's tensors into existing ones, which keep their own strides.
-
-    An empty buffer takes the saved shape: a pool of images has none before its first use.
-
-    Raises:
-        CheckpointError: names or shapes differ.
-    """
-    missing = sorted(set(into) - set(saved.networks))
-    surplus = sorted(set(saved.networks) - set(into))
-    shared = {name: tensor for name, tensor in into.items() if name in saved.networks}
-    wrong = sorted(n for n, t in shared.items() if t.numel() and t.shape != saved.networks[n].shape)
-    if missing or surplus or wrong:
-        told = [f"{len(names)} {what} (such as {names[0]})" for what, names in
-                (("missing", missing), ("unknown", surplus), ("of another shape", wrong)) if names]  # fmt: skip
-        raise CheckpointError(f"{saved.path}: its tensors do not fit these networks: {', '.join(told)}.")
-    with torch.no_grad():
-        for name, tensor in into.items():
-            value = saved.networks[name]
-            if tensor.shape != value.shape:
-                tensor.data = torch.empty_like(value, device=tensor.device)
-            tensor.copy_(value)
-
-
-def check_schedule(schedule: Schedule, losses: Mapping[str, Any]) -> None:
-    """Check a schedule as a whole before anything is trained.
-
-    Raises:
-        PluginError: a name that leads nowhere, or phases that cannot be run as stated.
-    """
-    if not schedule.stages:
-        raise PluginError("The schedule has no stages; expected at least one.")
-    for index, stage in enumerate(schedule.stages):
-        names = [phase.name for phase in schedule.phases(index)]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise PluginError(
-                f'Stage "{stage.name}": phase names must differ; {", ".join(sorted(twice))} stands twice.'
-            )
-        for entry in stage.phases:
-            if isinstance(entry, Group) and any(p.repeats != 1 or p.fresh_batch for p in entry.phases):
-                raise PluginError(
-                    f'Stage "{stage.name}": phases of a simultaneous group share one batch and step once.'
-                )
-        for phase in schedule.phases(index):
-            if phase.loss not in losses:
-                raise PluginError(
-                    f'Phase "{phase.name}" uses loss "{phase.loss}"; the losses are {", ".join(losses)}.'
-                )  # fmt: skip
-            if phase.optimizer not in schedule.optimizers:
-                raise PluginError(f'Phase "{phase.name}" uses optimizer "{phase.optimizer}", which is not defined.')
-            if phase.every < 1 or not phase.params:
-                raise PluginError(f'Phase "{phase.name}": expected every >= 1 and at least one parameter group.')

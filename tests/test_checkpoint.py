@@ -19,7 +19,7 @@ from ganengine import checkpoint
 from ganengine.checkpoint import FORMAT, listed, newest, prune, read, write
 from ganengine.errors import CheckpointError
 from ganengine.players import network_tensors
-from ganengine.trainer import load_tensors
+from ganengine.checkpoint import load_tensors
 
 NETWORKS = {"G/weight": torch.arange(6.0).view(2, 3), "G/bias": torch.zeros(2)}
 STATE = {"position": {"step": 7, "images": 28}, "moments": {"G.weight": torch.ones(2, 3)}, "names": ["a", None, 1.5]}
@@ -160,6 +160,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_a_killed_writer_left_is_ignored_and_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path, 1)
+
     # As SIGKILL between writing and renaming leaves it: neither the rename nor the clean-up took place.
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -312,6 +312,20 @@ def test_block_leaves_out_by_plugin_or_distribution(
     assert [origin.name for origin in loaded.blocked] == ["one"]
     assert loaded.faults == []
     assert "three" in loaded.entries["variant"]
+    with pytest.raises(PluginError, match="GANENGINE_BLOCK leaves out one"):
+        loaded.variant("one")
+
+
+def test_what_a_plugin_says_is_shown_as_it_is(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets are no markup, and a flag of a preset is shown as one gives it."""
+    text = PLUGIN.replace(VARIANT, variant(presets='{"p": {"flip": False, "width": 8}}'))
+    install("plain", text.replace('"A fake."', '"Takes [n, c] and [/x]."').replace("How wide.", "Of [all] things."))
+    assert main(["list"]) == 0
+    assert main(["info", "plain"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Takes [n, c] and [/x].") == 2
+    assert "Of [all] things." in shown
+    assert "p: --no-flip --width 8" in shown
 
 
 def test_strict_is_content_where_there_is_no_fault(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,11 +382,14 @@ def test_plugin_option_takes_the_folder_one_stands_in(tmp_path: Path, monkeypatc
     assert registry().variant("mine").networks == "mine:build"
 
 
-def test_a_plugin_that_is_installed_too_is_not_loaded_twice(tmp_path: Path, install: Install) -> None:
+def test_a_plugin_that_is_installed_too_is_not_loaded_twice(
+    tmp_path: Path, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
     install("mine")
     add_path(place(tmp_path, "project"))
     assert registry().faults == []
-    assert [origin.distribution for origin in registry().origins].count("acme-mine") == 1
+    assert [origin.distribution for origin in registry().origins if origin.name == "mine"] == ["acme-mine"]
+    assert "mine is installed too (acme-mine 1.2); that one is used" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

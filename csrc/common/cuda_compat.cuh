@@ -18,7 +18,8 @@
 
 namespace ganengine {
 
-// Throws where a launch was refused. What goes wrong while a kernel runs shows at the next synchronisation, as everywhere.
+// Throws where a launch was refused. What goes wrong while a kernel runs shows at the next synchronisation, as
+// everywhere.
 inline void check_launch(const char* kernel) {
   const cudaError_t error = cudaGetLastError();
   if (error == cudaSuccess) return;
@@ -36,7 +37,7 @@ inline void check_launch(const char* kernel) {
     ::ganengine::check_launch(#kernel);                                   \
   } while (false)
 #define GANENGINE_SHARED(type, name, count) __shared__ type name[count]
-#define GANENGINE_DYNAMIC_SHARED(type, name)                          \
+#define GANENGINE_DYNAMIC_SHARED(type, name)                         \
   extern __shared__ __align__(16) unsigned char ganengine_dynamic[]; \
   type* const name = reinterpret_cast<type*>(ganengine_dynamic)
 #define GANENGINE_DEVICE_ASSERT(condition) assert(condition)

@@ -7,46 +7,71 @@ namespace ganengine {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// A sum is a number; `merge` and `shuffle_xor` make the reductions below work for it as for the records that follow.
-GANENGINE_DEVICE float merge(float a, float b) { return a + b; }
-GANENGINE_DEVICE double merge(double a, double b) { return a + b; }
-GANENGINE_DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(kAllLanes, v, mask); }
-GANENGINE_DEVICE double shuffle_xor(double v, int mask) { return __shfl_xor_sync(kAllLanes, v, mask); }
+// A sum, and in `low` what rounding took from it. Threads add plainly; merging, which few steps do, loses nothing.
+template <typename A>
+struct Sum {
+  A value, low;
+
+  // An infinite sum leaves NaN in `low`.
+  GANENGINE_DEVICE A total() const { return low == low ? value + low : value; }
+};
+
+// a + b, exactly: the rounded sum and its error. Knuth's two-sum.
+template <typename A>
+GANENGINE_DEVICE Sum<A> add_exactly(A a, A b) {
+  const A value = a + b, moved = value - a;
+  return {value, (a - (value - moved)) + (b - moved)};
+}
+
+template <typename A>
+GANENGINE_DEVICE Sum<A> merge(const Sum<A>& a, const Sum<A>& b) {
+  const Sum<A> sum = add_exactly(a.value, b.value);
+  return {sum.value, sum.low + (a.low + b.low)};
+}
+
+template <typename A>
+GANENGINE_DEVICE Sum<A> shuffle_xor(const Sum<A>& v, int mask) {
+  return {__shfl_xor_sync(kAllLanes, v.value, mask), __shfl_xor_sync(kAllLanes, v.low, mask)};
+}
 
 // Two sums made side by side.
 template <typename A>
 struct Sums {
-  A first, second;
+  Sum<A> first, second;
 };
 
 template <typename A>
 GANENGINE_DEVICE Sums<A> merge(const Sums<A>& a, const Sums<A>& b) {
-  return {a.first + b.first, a.second + b.second};
+  return {merge(a.first, b.first), merge(a.second, b.second)};
 }
 
 template <typename A>
 GANENGINE_DEVICE Sums<A> shuffle_xor(const Sums<A>& v, int mask) {
-  return {__shfl_xor_sync(kAllLanes, v.first, mask), __shfl_xor_sync(kAllLanes, v.second, mask)};
+  return {shuffle_xor(v.first, mask), shuffle_xor(v.second, mask)};
 }
 
-// Count, mean, and sum of squared distances to the mean, of some values: nothing cancels when such are merged.
-// Paper: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+// Count, mean and sum of squared distances to the mean of some values: nothing cancels when such are merged. The mean
+// is a Sum, as gradients feel its last bits times the number of elements. Paper: Chan, Golub and LeVeque, "Updating
+// formulae and a pairwise algorithm for computing sample variances", 1979.
 template <typename A>
 struct Moments {
-  A count, mean, squares;
+  A count;
+  Sum<A> mean;
+  A squares;
 };
 
 template <typename A>
 GANENGINE_DEVICE Moments<A> merge(const Moments<A>& a, const Moments<A>& b) {
   if (b.count == A(0)) return a;
   if (a.count == A(0)) return b;
-  const A count = a.count + b.count, share = b.count / count, delta = b.mean - a.mean;
-  return {count, std::fma(delta, share, a.mean), a.squares + b.squares + delta * delta * (a.count * share)};
+  const A count = a.count + b.count, share = b.count / count;
+  const A delta = (b.mean.value - a.mean.value) + (b.mean.low - a.mean.low);
+  return {count, merge(a.mean, Sum<A>{delta * share, A(0)}), a.squares + b.squares + delta * delta * (a.count * share)};
 }
 
 template <typename A>
 GANENGINE_DEVICE Moments<A> shuffle_xor(const Moments<A>& v, int mask) {
-  return {__shfl_xor_sync(kAllLanes, v.count, mask), __shfl_xor_sync(kAllLanes, v.mean, mask),
+  return {__shfl_xor_sync(kAllLanes, v.count, mask), shuffle_xor(v.mean, mask),
           __shfl_xor_sync(kAllLanes, v.squares, mask)};
 }
 
@@ -66,7 +91,7 @@ struct Series {
     }
   }
 
-  GANENGINE_DEVICE Moments<A> of(int j) const { return {count, mean[j], squares[j]}; }
+  GANENGINE_DEVICE Moments<A> of(int j) const { return {count, {mean[j], A(0)}, squares[j]}; }
 
   GANENGINE_DEVICE Moments<A> together() const {
     Moments<A> all = of(0);

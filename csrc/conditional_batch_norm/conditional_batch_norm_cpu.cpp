@@ -3,15 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <tuple>
 #include <type_traits>
 #include <vector>
 
 #include "common/isa.h"
-#include "common/memory.h"
 #include "common/parallel.h"
 #include "common/storage.h"
+#include "common/tensors.h"
 #include "common/visit.h"
 #include "conditional_batch_norm/conditional_batch_norm.h"
 #include "conditional_batch_norm/conditional_batch_norm_checks.h"
@@ -72,27 +73,37 @@ namespace ganengine::conditional_batch_norm {
 namespace {
 
 constexpr int64_t kCacheBytes = 512 * 1024;        // what a core keeps from one pass to the next
-static const int64_t kStreamBytes = getenv("SB")?atol(getenv("SB")):8 * 1024 * 1024;  // a result of this size is gone from the cache before it is read
+constexpr int64_t kStreamBytes = 8 * 1024 * 1024;  // a result of this size is gone from the cache before it is read
 
 // Labels as int64, each checked; empty without labels.
 std::vector<int64_t> read_labels(const std::optional<Tensor>& labels, int64_t classes) {
   if (!labels) return {};
-  const Tensor dense = torch::stable::contiguous(*labels);
-  std::vector<int64_t> read(dense.numel());
+  const Tensor given = dense(*labels);
+  std::vector<int64_t> read(given.numel());
+  const bool narrow = given.scalar_type() == ScalarType::Int;
+  const void* data = given.const_data_ptr();
   for (size_t i = 0; i < read.size(); ++i) {
-    read[i] = dense.scalar_type() == ScalarType::Int ? static_cast<const int32_t*>(dense.const_data_ptr())[i]
-                                                     : static_cast<const int64_t*>(dense.const_data_ptr())[i];
+    read[i] = narrow ? static_cast<const int32_t*>(data)[i] : static_cast<const int64_t*>(data)[i];
     check(read[i] >= 0 && read[i] < classes, kOp, "expected labels in [0, ", classes, "), as gamma has ", classes,
           " rows; got ", read[i]);
   }
   return read;
 }
 
-Tensor empty_as(const Tensor& x, const Shape& shape) {
-  const Tensor fresh =
-      torch::stable::empty(x.sizes(), x.scalar_type(), std::nullopt, x.device(), std::nullopt, shape.format);
-  prefer_huge_pages(fresh);
-  return fresh;
+void clear(const Tensor& tensor) {
+  if (tensor.numel() > 0) std::memset(tensor.mutable_data_ptr(), 0, tensor.numel() * tensor.element_size());
+}
+
+void copy_statistic(const Tensor& to, const Tensor& from_any) {
+  const Tensor from = dense(from_any);
+  if (to.numel() > 0) std::memcpy(to.mutable_data_ptr(), from.const_data_ptr(), to.numel() * to.element_size());
+}
+
+// x, or a gradient of it, in the memory order in which the kernels go through it.
+Tensor laid_out(const Tensor& tensor, const Shape& shape) {
+  const bool contiguous = shape.format == torch::headeronly::MemoryFormat::Contiguous;
+  if (contiguous ? tensor.is_contiguous() : format_of(tensor) == shape.format) return tensor;
+  return torch::stable::contiguous(tensor, shape.format);
 }
 
 template <typename T>
@@ -158,20 +169,20 @@ std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x_any,      // [N, 
   check_inputs(x_any, gamma_any, beta_any, labels_any);
   check(mean_any.has_value() == var_any.has_value(), kOp, "expected both mean and var, or neither");
   const Shape shape = shape_of(x_any);
-  const Tensor x = torch::stable::contiguous(x_any, shape.format);
-  const Tensor gamma = torch::stable::contiguous(gamma_any), beta = torch::stable::contiguous(beta_any);
+  const Tensor x = laid_out(x_any, shape);
+  const Tensor gamma = dense(gamma_any), beta = dense(beta_any);
   const std::vector<int64_t> labels = read_labels(labels_any, gamma.size(0));
-  Tensor mean, var;
+  const Tensor mean = empty_dense({shape.c}, gamma.scalar_type()), var = empty_dense({shape.c}, gamma.scalar_type());
   if (mean_any) {
     check_statistics(*mean_any, *var_any, x);
-    mean = torch::stable::clone(torch::stable::contiguous(*mean_any));
-    var = torch::stable::clone(torch::stable::contiguous(*var_any));
-  } else {
-    mean = torch::stable::new_zeros(gamma, {shape.c});
-    var = torch::stable::new_zeros(gamma, {shape.c});
+    copy_statistic(mean, *mean_any);
+    copy_statistic(var, *var_any);
   }
-  const Tensor y = empty_as(x, shape);
-  if (x.numel() == 0) return {y, mean, var};
+  const Tensor y = empty_strided(x.sizes().data(), x.strides().data(), x.dim(), x.scalar_type());
+  if (x.numel() == 0) {
+    if (!mean_any) clear(mean), clear(var);
+    return {y, mean, var};
+  }
   visit(x.scalar_type(), [&](auto element) {
     using T = decltype(element);
     const auto p = describe_problem<T>(shape, x, y, gamma, beta, labels, mean, var, !mean_any, eps, slope, 1);
@@ -192,14 +203,15 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_any,  // like
   check_statistics(mean_any, var_any, x_any);
   check_grad(grad_any, x_any);
   const Shape shape = shape_of(x_any);
-  const Tensor x = torch::stable::contiguous(x_any, shape.format);
-  const Tensor grad = torch::stable::contiguous(grad_any, shape.format);
-  const Tensor gamma = torch::stable::contiguous(gamma_any), beta = torch::stable::contiguous(beta_any);
-  const Tensor mean = torch::stable::contiguous(mean_any), var = torch::stable::contiguous(var_any);
+  const Tensor x = laid_out(x_any, shape);
+  const Tensor grad = laid_out(grad_any, shape);
+  const Tensor gamma = dense(gamma_any), beta = dense(beta_any);
+  const Tensor mean = dense(mean_any), var = dense(var_any);
   const std::vector<int64_t> labels = read_labels(labels_any, gamma.size(0));
-  const Tensor grad_x = empty_as(x, shape);
-  const Tensor grad_gamma = torch::stable::new_zeros(gamma, gamma.sizes());
-  const Tensor grad_beta = torch::stable::new_zeros(beta, beta.sizes());
+  const Tensor grad_x = empty_strided(x.sizes().data(), x.strides().data(), x.dim(), x.scalar_type());
+  const Tensor grad_gamma = empty_dense(gamma.sizes(), gamma.scalar_type());
+  const Tensor grad_beta = empty_dense(beta.sizes(), beta.scalar_type());
+  clear(grad_gamma), clear(grad_beta);
   if (x.numel() == 0) return {grad_x, grad_gamma, grad_beta};
   visit(x.scalar_type(), [&](auto element) {
     using T = decltype(element);

@@ -218,14 +218,9 @@ void forward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
   if (p.stream) finish_streaming();
 }
 
-// Sums over one sample and channel: of the gradient g of z, and of g (x - mean).
-template <typename A>
-struct Sums {
-  A g, gx;
-};
-
+// Adds up, over one sample and channel, the gradient g of z and g (x - mean).
 template <Activation kActivation, typename T, typename A = Accumulator<T>>
-GANENGINE_INLINE Sums<A> sum_plane(const Problem<T>& p, int64_t at, A mean, A scale, A shift) {
+GANENGINE_INLINE void sum_plane(const Problem<T>& p, int64_t at, A mean, A scale, A shift, A* g_sum, A* gx_sum) {
   const T *x = p.x + at, *grad = p.grad + at;
   const int64_t m = p.m;
   const A slope = static_cast<A>(p.slope);
@@ -250,30 +245,31 @@ GANENGINE_INLINE Sums<A> sum_plane(const Problem<T>& p, int64_t at, A mean, A sc
       s0 = s1 = t0 = t1 = Vector<A>{};
     }
   }
-  for (; j < m; j += kLanes<A>) {
-    const int64_t count = m - j < kLanes<A> ? m - j : kLanes<A>;
-    const Vector<A> x0 = first_lanes<A>(count) ? load(x + j, count) - mu : Vector<A>{};
-    const Vector<A> g0 = activated_gradient<kActivation>(load(grad + j, count), fma(x0, a, b), slope);
+  if (j + kLanes<A> <= m) {
+    const Vector<A> x0 = load(x + j) - mu;
+    const Vector<A> g0 = activated_gradient<kActivation>(load(grad + j), fma(x0, a, b), slope);
+    s0 += g0;
+    t0 = fma(g0, x0, t0);
+    j += kLanes<A>;
+  }
+  if (j < m) {
+    const Vector<A> x0 = first_lanes<A>(m - j) ? load(x + j, m - j) - mu : Vector<A>{};
+    const Vector<A> g0 = activated_gradient<kActivation>(load(grad + j, m - j), fma(x0, a, b), slope);
     s0 += g0;
     t0 = fma(g0, x0, t0);
   }
-  return {static_cast<A>(s + sum<A>(s0 + s1)), static_cast<A>(t + sum<A>(t0 + t1))};
+  *g_sum = static_cast<A>(s + sum<A>(s0 + s1));
+  *gx_sum = static_cast<A>(t + sum<A>(t0 + t1));
 }
-
-// What backward needs per channel once the sums are known.
-template <typename A>
-struct Pull {
-  A offset, pull;
-};
 
 // grad_x = g scale - (offset + (x - mean) pull); the bracket is absent where the statistics were given.
 template <Activation kActivation, typename T, typename A = Accumulator<T>>
-GANENGINE_INLINE void differentiate_plane(const Problem<T>& p, int64_t at, A mean, A scale, A shift, Pull<A> pull) {
+GANENGINE_INLINE void differentiate_plane(const Problem<T>& p, int64_t at, A mean, A scale, A shift, A offset, A pull) {
   const T *x = p.x + at, *grad = p.grad + at;
   T* out = p.out + at;
   const int64_t m = p.m;
   const A slope = static_cast<A>(p.slope);
-  const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift), o = splat(pull.offset), q = splat(pull.pull);
+  const Vector<A> mu = splat(mean), a = splat(scale), b = splat(shift), o = splat(offset), q = splat(pull);
   int64_t j = 0;
   for (; j + kLanes<A> <= m; j += kLanes<A>) {
     const Vector<A> centred = load(x + j) - mu;
@@ -287,45 +283,50 @@ GANENGINE_INLINE void differentiate_plane(const Problem<T>& p, int64_t at, A mea
   }
 }
 
-// Adds the sums of all samples to the gradients of gamma and beta and returns the channel's pull on grad_x. `sums` points
-// to the channel's sums of the first sample, those of the next sample are `stride` further.
+// Adds the sums g and gx [N, width] of channels [c, c + width) to the gradients of gamma and beta, and makes of them what
+// pulls at grad_x.
 template <typename T, typename A = Accumulator<T>>
-inline Pull<A> settle_sums(const Problem<T>& p, int64_t c, A rstd, const Sums<A>* sums, int64_t stride) {
-  double of_g = 0, of_gx = 0;
+void settle_sums(const Problem<T>& p, int64_t c, int64_t width, const A* rstd, const A* g, const A* gx, A* offset,
+                 A* pull) {
+  double of_g[kBlock] = {}, of_gx[kBlock] = {};
   for (int64_t i = 0; i < p.n; ++i) {
-    const Sums<A> s = sums[i * stride];
     const int64_t at = p.row(i) * p.c + c;
-    p.grad_beta[at] += s.g;
-    p.grad_gamma[at] += s.gx * rstd;
-    of_g += static_cast<double>(p.gamma[at]) * s.g;
-    of_gx += static_cast<double>(p.gamma[at]) * s.gx;
+    const A *gamma = p.gamma + at, *gi = g + i * width, *gxi = gx + i * width;
+    A *grad_gamma = p.grad_gamma + at, *grad_beta = p.grad_beta + at;
+    for (int64_t k = 0; k < width; ++k) grad_beta[k] += gi[k];
+    for (int64_t k = 0; k < width; ++k) grad_gamma[k] += gxi[k] * rstd[k];
+    for (int64_t k = 0; k < width; ++k) of_g[k] += static_cast<double>(gamma[k]) * gi[k];
+    for (int64_t k = 0; k < width; ++k) of_gx[k] += static_cast<double>(gamma[k]) * gxi[k];
   }
-  const double count = static_cast<double>(p.n * p.m), r = rstd;
-  return {static_cast<A>(r * of_g / count), static_cast<A>(r * r * r * of_gx / count)};
+  const double count = static_cast<double>(p.n * p.m);
+  for (int64_t k = 0; k < width; ++k) {
+    const double r = rstd[k];
+    offset[k] = static_cast<A>(r * of_g[k] / count);
+    pull[k] = static_cast<A>(r * r * r * of_gx[k] / count);
+  }
 }
 
 template <Activation kActivation, typename T>
 void backward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
   using A = Accumulator<T>;
-  const std::unique_ptr<Sums<A>[]> sums(new Sums<A>[p.n * p.block]);
+  const std::unique_ptr<A[]> g(new A[p.n * p.block]), gx(new A[p.n * p.block]);
   for (int64_t c = begin; c < end; c += p.block) {
     const int64_t width = end - c < p.block ? end - c : p.block;
-    A rstd[kBlock];
-    Pull<A> pull[kBlock];
+    A rstd[kBlock], offset[kBlock], pull[kBlock];
     for (int64_t k = 0; k < width; ++k) rstd[k] = p.rstd(c + k);
     for (int64_t i = 0; i < p.n; ++i) {
       const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
       for (int64_t k = 0; k < width; ++k) {
-        sums[i * width + k] =
-            sum_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k]);
+        sum_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k],
+                               &g[i * width + k], &gx[i * width + k]);
       }
     }
-    for (int64_t k = 0; k < width; ++k) pull[k] = settle_sums(p, c + k, rstd[k], sums.get() + k, width);
+    settle_sums(p, c, width, rstd, g.get(), gx.get(), offset, pull);
     for (int64_t i = p.n - 1; i >= 0; --i) {
       const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
       for (int64_t k = 0; k < width; ++k) {
         differentiate_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k],
-                                         p.beta[row + k], pull[k]);
+                                         p.beta[row + k], offset[k], pull[k]);
       }
     }
   }
@@ -481,19 +482,23 @@ template <typename T>
 void settle_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumulator<T>* parts, Accumulator<T>* offset,
                  Accumulator<T>* pull) {
   using A = Accumulator<T>;
-  const std::unique_ptr<Sums<A>[]> sums(new Sums<A>[p.n]);
-  for (int64_t c = begin; c < end; ++c) {
+  const std::unique_ptr<A[]> g(new A[p.n * kBlock]), gx(new A[p.n * kBlock]);
+  for (int64_t c = begin; c < end; c += kBlock) {
+    const int64_t width = end - c < kBlock ? end - c : kBlock;
+    A rstd[kBlock];
+    for (int64_t k = 0; k < width; ++k) rstd[k] = p.rstd(c + k);
     for (int64_t i = 0; i < p.n; ++i) {
-      double g = 0, gx = 0;
-      for (int64_t part = i * p.parts; part < (i + 1) * p.parts; ++part) {
-        g += parts[part * 2 * p.c + c];
-        gx += parts[(part * 2 + 1) * p.c + c];
+      for (int64_t k = 0; k < width; ++k) {
+        double g_sum = 0, gx_sum = 0;
+        for (int64_t part = i * p.parts; part < (i + 1) * p.parts; ++part) {
+          g_sum += parts[part * 2 * p.c + c + k];
+          gx_sum += parts[(part * 2 + 1) * p.c + c + k];
+        }
+        g[i * width + k] = static_cast<A>(g_sum);
+        gx[i * width + k] = static_cast<A>(gx_sum);
       }
-      sums[i] = {static_cast<A>(g), static_cast<A>(gx)};
     }
-    const Pull<A> found = settle_sums(p, c, p.rstd(c), sums.get(), 1);
-    offset[c] = found.offset;
-    pull[c] = found.pull;
+    settle_sums(p, c, width, rstd, g.get(), gx.get(), offset + c, pull + c);
   }
 }
 

@@ -6,9 +6,9 @@
 //   planes   [N, C, L]  contiguous: a group of lanes takes the L positions of one sample and channel
 //   rows     [N, L, C]  channels-last (and L = 1): a thread takes a few channels and walks down the positions
 //
-// Statistics and sums are made tile by tile (a range of positions of one sample) into parts [tiles, N, C], which a second
-// kernel merges per channel. Where a channel of all samples fits into shared memory ("resident"), one block does all of
-// it and reads each input once. No kernel uses atomics: the same shape gives the same bits.
+// Statistics and sums are made tile by tile (a range of positions of one sample) into parts [tiles, N, C], which a
+// second kernel merges per channel. Where a channel of all samples fits into shared memory ("resident"), one block does
+// all of it and reads each input once. No kernel uses atomics: the same shape gives the same bits.
 #pragma once
 
 #include <initializer_list>
@@ -61,7 +61,8 @@ GANENGINE_DEVICE int64_t row_of(const Classes<A>& classes, int64_t n) {
   return in_range ? row : -1;
 }
 
-// Scale and shift of a row and channel. Where assertions are compiled out, a label out of range gives NaN: nothing is read.
+// Scale and shift of a row and channel. Where assertions are compiled out, a label out of range gives NaN: nothing is
+// read.
 template <typename A>
 GANENGINE_DEVICE Affine<A> affine_of(const Classes<A>& classes, int64_t row, int64_t channel, int64_t channels) {
   const A nan = static_cast<A>(NAN);
@@ -98,8 +99,8 @@ struct Backward {
   }
   GANENGINE_DEVICE void add(A x, A grad, Sums<A>& sums) const {
     const A gz = grad_z(x, grad);
-    sums.first += gz;
-    sums.second = std::fma(gz, xn(x), sums.second);
+    sums.first.value += gz;
+    sums.second.value = std::fma(gz, xn(x), sums.second.value);
   }
 };
 
@@ -169,18 +170,17 @@ __global__ void plane_moments_kernel(const T* __restrict__ x, Tiling tiling, Wid
     if (taken) {
       const Item item(tiling, number);
       const T* plane = x + (item.sample * tiling.channels + item.column) * tiling.positions;
-      const A shift = widen(x[item.column * tiling.positions]);
       for (int64_t i = tiling.begin(item.tile) + lane * V; i < tiling.end(item.tile); i += tiling.width * V) {
         const Pack<T, V> packed = load<V>(plane + i);
         A values[V];
 #pragma unroll
-        for (int j = 0; j < V; ++j) values[j] = widen(packed.at[j]) - shift;
+        for (int j = 0; j < V; ++j) values[j] = widen(packed.at[j]);
         series.add(values);
       }
     }
     const Moments<A> moments = reduce_group(series.together(), tiling.width);
     if (taken && lane == 0) {
-      means[number] = moments.mean;
+      means[number] = moments.mean.total();
       squares[number] = moments.squares;
     }
   }
@@ -206,8 +206,8 @@ __global__ void plane_normalise_kernel(const T* __restrict__ x, Tiling tiling, N
   }
 }
 
-// Sums of gz and of gz xn per item. Where the statistics were given nothing else is needed for grad_x, which is then made
-// on the way; null: it is not.
+// Sums of gz and of gz xn per item. Where the statistics were given nothing else is needed for grad_x, which is then
+// made on the way; null: it is not.
 template <typename T, int V>
 __global__ void plane_sums_kernel(const T* __restrict__ grad_y, const T* __restrict__ x, Tiling tiling,
                                   Norm<Wide<T>> norm, Wide<T>* __restrict__ sums_grad,
@@ -238,8 +238,8 @@ __global__ void plane_sums_kernel(const T* __restrict__ grad_y, const T* __restr
     }
     sums = reduce_group(sums, tiling.width);
     if (taken && lane == 0) {
-      sums_grad[number] = sums.first;
-      sums_grad_xn[number] = sums.second;
+      sums_grad[number] = sums.first.total();
+      sums_grad_xn[number] = sums.second.total();
     }
   }
 }
@@ -279,7 +279,6 @@ __global__ void resident_forward_kernel(const T* __restrict__ x, Tiling tiling, 
   const int lane = static_cast<int>(threadIdx.x) % tiling.width;
   const int64_t groups = blockDim.x / tiling.width, length = tiling.positions;
   for (int64_t channel = blockIdx.x; channel < tiling.channels; channel += gridDim.x) {
-    const A shift = widen(x[channel * length]);
     Series<A, V> series;
     for (int64_t n = threadIdx.x / tiling.width; n < tiling.samples; n += groups) {
       const T* plane = x + (n * tiling.channels + channel) * length;
@@ -288,12 +287,12 @@ __global__ void resident_forward_kernel(const T* __restrict__ x, Tiling tiling, 
         store<V>(cache + n * length + i, packed);
         A values[V];
 #pragma unroll
-        for (int j = 0; j < V; ++j) values[j] = widen(packed.at[j]) - shift;
+        for (int j = 0; j < V; ++j) values[j] = widen(packed.at[j]);
         series.add(values);
       }
     }
     const Moments<A> moments = reduce_block(series.together());
-    const A mean_here = shift + moments.mean, var_here = moments.squares / moments.count;
+    const A mean_here = moments.mean.total(), var_here = moments.squares / moments.count;
     if (threadIdx.x == 0) {
       mean[channel] = mean_here;
       var[channel] = var_here;
@@ -344,9 +343,9 @@ __global__ void resident_backward_kernel(const T* __restrict__ grad_y, const T* 
       }
       sums = reduce_group(sums, tiling.width);
       if (taken && lane == 0) {
-        sums_grad[n * tiling.channels + channel] = sums.first;
-        sums_grad_xn[n * tiling.channels + channel] = sums.second;
-        all = merge(all, Sums<A>{gamma * sums.first, gamma * sums.second});
+        sums_grad[n * tiling.channels + channel] = sums.first.total();
+        sums_grad_xn[n * tiling.channels + channel] = sums.second.total();
+        all = merge(all, Sums<A>{{gamma * sums.first.total(), A(0)}, {gamma * sums.second.total(), A(0)}});
       }
     }
     all = reduce_block(all);
@@ -354,8 +353,8 @@ __global__ void resident_backward_kernel(const T* __restrict__ grad_y, const T* 
     for (int64_t n = threadIdx.x / tiling.width; n < tiling.samples; n += groups) {
       const int64_t plane = (n * tiling.channels + channel) * length;
       Backward<A> backward = backward_of<A>(norm, nullptr, row_of(norm.classes, n), channel, tiling.channels);
-      backward.mean_grad = all.first / count;
-      backward.mean_grad_xn = all.second / count;
+      backward.mean_grad = all.first.total() / count;
+      backward.mean_grad_xn = all.second.total() / count;
       for (int64_t i = lane * V; i < length; i += tiling.width * V) {
         const Pack<T, V> packed = load<V>(cache + n * length + i), grads = load<V>(cached_grad + n * length + i);
         A values[V];
@@ -380,15 +379,11 @@ __global__ void row_moments_kernel(const T* __restrict__ x, Tiling tiling, Wide<
     const int64_t first = item.column * tiling.width * V, channel = first + threadIdx.x * V;
     Series<A, V> series;
     if (channel < tiling.channels) {
-      A shift[V];
-#pragma unroll
-      for (int j = 0; j < V; ++j) shift[j] = widen(x[channel + j]);
       for (int64_t i = tiling.begin(item.tile) + threadIdx.y; i < tiling.end(item.tile); i += blockDim.y) {
-        const Pack<T, V> packed =
-            load<V>(x + (item.sample * tiling.positions + i) * tiling.channels + channel);
+        const Pack<T, V> packed = load<V>(x + (item.sample * tiling.positions + i) * tiling.channels + channel);
         A values[V];
 #pragma unroll
-        for (int j = 0; j < V; ++j) values[j] = widen(packed.at[j]) - shift[j];
+        for (int j = 0; j < V; ++j) values[j] = widen(packed.at[j]);
         series.add(values);
       }
     }
@@ -398,7 +393,7 @@ __global__ void row_moments_kernel(const T* __restrict__ x, Tiling tiling, Wide<
     const int64_t part = (item.tile * tiling.samples + item.sample) * tiling.channels;
     reduce_rows(moments, shared, [&](int column, const Moments<A>& total) {
       if (first + column >= tiling.channels) return;
-      means[part + first + column] = total.mean;
+      means[part + first + column] = total.mean.total();
       squares[part + first + column] = total.squares;
     });
   }
@@ -428,8 +423,8 @@ __global__ void row_normalise_kernel(const T* __restrict__ x, Tiling tiling, Nor
 
 template <typename T, int V>
 __global__ void row_sums_kernel(const T* __restrict__ grad_y, const T* __restrict__ x, Tiling tiling,
-                                Norm<Wide<T>> norm, Wide<T>* __restrict__ sums_grad,
-                                Wide<T>* __restrict__ sums_grad_xn, T* __restrict__ grad_x) {
+                                Norm<Wide<T>> norm, Wide<T>* __restrict__ sums_grad, Wide<T>* __restrict__ sums_grad_xn,
+                                T* __restrict__ grad_x) {
   using A = Wide<T>;
   GANENGINE_DYNAMIC_SHARED(Sums<A>, shared);
   for (int64_t number = blockIdx.x; number < tiling.items(); number += gridDim.x) {
@@ -457,8 +452,8 @@ __global__ void row_sums_kernel(const T* __restrict__ grad_y, const T* __restric
     const int64_t part = (item.tile * tiling.samples + item.sample) * tiling.channels;
     reduce_rows(sums, shared, [&](int column, const Sums<A>& total) {
       if (first + column >= tiling.channels) return;
-      sums_grad[part + first + column] = total.first;
-      sums_grad_xn[part + first + column] = total.second;
+      sums_grad[part + first + column] = total.first.total();
+      sums_grad_xn[part + first + column] = total.second.total();
     });
   }
 }
@@ -491,12 +486,10 @@ __global__ void row_grad_x_kernel(const T* __restrict__ grad_y, const T* __restr
 
 constexpr int kMergeRows = 8;
 
-// Merges the parts of a channel. `channel_stride` leads from one channel's first element of x to the next one's.
-template <typename T>
-__global__ void merge_moments_kernel(const T* __restrict__ x, int64_t channel_stride, Tiling tiling,
-                                     const Wide<T>* __restrict__ means, const Wide<T>* __restrict__ squares,
-                                     Wide<T>* __restrict__ mean, Wide<T>* __restrict__ var) {
-  using A = Wide<T>;
+// Merges the parts of a channel.
+template <typename A>
+__global__ void merge_moments_kernel(Tiling tiling, const A* __restrict__ means, const A* __restrict__ squares,
+                                     A* __restrict__ mean, A* __restrict__ var) {
   GANENGINE_SHARED(Moments<A>, shared, 32 * kMergeRows);
   const int64_t channels = tiling.channels;
   for (int64_t first = blockIdx.x * 32LL; first < channels; first += gridDim.x * 32LL) {
@@ -506,12 +499,12 @@ __global__ void merge_moments_kernel(const T* __restrict__ x, int64_t channel_st
       for (int64_t part = threadIdx.y; part < tiling.parts(); part += blockDim.y) {
         const int64_t t = part / tiling.samples, at = part * channels + channel;
         const A count = static_cast<A>(tiling.end(t) - tiling.begin(t));
-        moments[0] = merge(moments[0], Moments<A>{count, means[at], squares[at]});
+        moments[0] = merge(moments[0], Moments<A>{count, {means[at], A(0)}, squares[at]});
       }
     }
     reduce_rows(moments, shared, [&](int column, const Moments<A>& total) {
       if (first + column >= channels) return;
-      mean[first + column] = widen(x[(first + column) * channel_stride]) + total.mean;
+      mean[first + column] = total.mean.total();
       var[first + column] = total.squares / total.count;
     });
   }
@@ -533,24 +526,25 @@ __global__ void merge_sums_kernel(Tiling tiling, Classes<A> classes, const A* pa
         Sums<A> sums{};
         for (int64_t t = 0; t < tiling.tiles; ++t) {
           const int64_t part = t * tiling.samples * channels + at;
-          sums = merge(sums, Sums<A>{parts_grad[part], parts_grad_xn[part]});
+          sums = merge(sums, Sums<A>{{parts_grad[part], A(0)}, {parts_grad_xn[part], A(0)}});
         }
-        sums_grad[at] = sums.first;
-        sums_grad_xn[at] = sums.second;
+        sums_grad[at] = sums.first.total();
+        sums_grad_xn[at] = sums.second.total();
         const A gamma = affine_of(classes, row_of(classes, n), channel, channels).gamma;
-        all[0] = merge(all[0], Sums<A>{gamma * sums.first, gamma * sums.second});
+        all[0] = merge(all[0], Sums<A>{{gamma * sums.first.total(), A(0)}, {gamma * sums.second.total(), A(0)}});
       }
     }
     const A count = static_cast<A>(tiling.samples * tiling.positions);
     reduce_rows(all, shared, [&](int column, const Sums<A>& total) {
       if (means == nullptr || first + column >= channels) return;
-      means[first + column] = total.first / count;
-      means[channels + first + column] = total.second / count;
+      means[first + column] = total.first.total() / count;
+      means[channels + first + column] = total.second.total() / count;
     });
   }
 }
 
-// Adds the sums of all samples of a class. Threads side by side have channels side by side; blockIdx.y walks the classes.
+// Adds the sums of all samples of a class. Threads side by side have channels side by side; blockIdx.y walks the
+// classes.
 template <typename A>
 __global__ void table_kernel(int64_t samples, int64_t channels, Classes<A> classes, const A* __restrict__ sums_grad,
                              const A* __restrict__ sums_grad_xn, A* __restrict__ grad_gamma,
@@ -562,10 +556,10 @@ __global__ void table_kernel(int64_t samples, int64_t channels, Classes<A> class
       for (int64_t n = 0; n < samples; ++n) {
         if (row_of(classes, n) != row) continue;
         const int64_t at = n * channels + channel;
-        sums = merge(sums, Sums<A>{sums_grad[at], sums_grad_xn[at]});
+        sums = merge(sums, Sums<A>{{sums_grad[at], A(0)}, {sums_grad_xn[at], A(0)}});
       }
-      grad_beta[row * channels + channel] = sums.first;
-      grad_gamma[row * channels + channel] = sums.second;
+      grad_beta[row * channels + channel] = sums.first.total();
+      grad_gamma[row * channels + channel] = sums.second.total();
     }
   }
 }
@@ -590,13 +584,19 @@ inline Tiling row_tiling(const Extent& extent, int vector, const Limits& limits)
   const int width = round_up_power(ceil_div(extent.channels, vector), 32);
   const int64_t rows = ceil_div(limits.tile, width), least = ceil_div(extent.positions, limits.tiles);
   const int64_t tile = least > rows ? least : rows;
-  return {extent.samples, extent.channels, extent.positions, tile, ceil_div(extent.positions, tile),
-          ceil_div(extent.channels, static_cast<int64_t>(width) * vector), width};
+  return {extent.samples,
+          extent.channels,
+          extent.positions,
+          tile,
+          ceil_div(extent.positions, tile),
+          ceil_div(extent.channels, static_cast<int64_t>(width) * vector),
+          width};
 }
 
 inline dim3 row_block(const Tiling& tiling) {
   const int64_t length = tiling.tile < tiling.positions ? tiling.tile : tiling.positions;
-  return dim3(static_cast<unsigned>(tiling.width), static_cast<unsigned>(round_up_power(length, kThreads / tiling.width)));
+  return dim3(static_cast<unsigned>(tiling.width),
+              static_cast<unsigned>(round_up_power(length, kThreads / tiling.width)));
 }
 
 // Statistics do not care where a sample ends: for rows the whole batch is one, of as many tiles as all samples had.
@@ -632,7 +632,6 @@ struct Launcher {
   Limits limits;
   cudaStream_t stream;
 
-  int64_t channel_stride() const { return extent.rows ? 1 : extent.positions; }
   unsigned blocks(int64_t count) const { return grid_size(count, limits.blocks); }
   unsigned grid(const Tiling& tiling) const {
     return blocks(extent.rows ? tiling.items() : ceil_div(tiling.items(), kThreads / tiling.width));
@@ -658,13 +657,13 @@ struct Launcher {
     const Tiling cut = statistics_tiling(extent, V, limits);
     A *const means = scratch, *const squares = scratch + cut.parts() * extent.channels;
     if (extent.rows) {
-      GANENGINE_LAUNCH((row_moments_kernel<T, V>), grid(cut), row_block(cut), row_shared<Moments<A>>(cut), stream, x, cut,
-                       means, squares);
+      GANENGINE_LAUNCH((row_moments_kernel<T, V>), grid(cut), row_block(cut), row_shared<Moments<A>>(cut), stream, x,
+                       cut, means, squares);
     } else {
       GANENGINE_LAUNCH((plane_moments_kernel<T, V>), grid(cut), kThreads, 0, stream, x, cut, means, squares);
     }
-    GANENGINE_LAUNCH((merge_moments_kernel<T>), blocks(ceil_div(extent.channels, 32)), dim3(32, kMergeRows), 0, stream, x,
-                     channel_stride(), cut, means, squares, mean, var);
+    GANENGINE_LAUNCH((merge_moments_kernel<A>), blocks(ceil_div(extent.channels, 32)), dim3(32, kMergeRows), 0, stream,
+                     cut, means, squares, mean, var);
   }
 
   void forward(const T* x, const Classes<A>& classes, A eps, A slope, bool batch_statistics, A* mean, A* var, T* y,
@@ -723,15 +722,16 @@ struct Launcher {
                        parts_grad_xn, grad_x_now);
     }
     if (batch_statistics || cut.tiles > 1) {
-      GANENGINE_LAUNCH((merge_sums_kernel<A>), blocks(ceil_div(extent.channels, 32)), dim3(32, kMergeRows), 0, stream, cut,
-                       norm.classes, parts_grad, parts_grad_xn, sums_grad, sums_grad_xn, means);
+      GANENGINE_LAUNCH((merge_sums_kernel<A>), blocks(ceil_div(extent.channels, 32)), dim3(32, kMergeRows), 0, stream,
+                       cut, norm.classes, parts_grad, parts_grad_xn, sums_grad, sums_grad_xn, means);
     }
     if (!batch_statistics) return;
     if (extent.rows) {
       GANENGINE_LAUNCH((row_grad_x_kernel<T, V>), grid(cut), row_block(cut), 0, stream, grad_y, x, cut, norm, means,
                        grad_x);
     } else {
-      GANENGINE_LAUNCH((plane_grad_x_kernel<T, V>), grid(cut), kThreads, 0, stream, grad_y, x, cut, norm, means, grad_x);
+      GANENGINE_LAUNCH((plane_grad_x_kernel<T, V>), grid(cut), kThreads, 0, stream, grad_y, x, cut, norm, means,
+                       grad_x);
     }
   }
 };

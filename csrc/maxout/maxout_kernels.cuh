@@ -1,6 +1,6 @@
 // Device code of Maxout, and the host code that strings its kernels together; the tests run both in the emulator. The
-// formulas are in ganengine/ops/maxout.py. Gradients of the bias are summed over splits of the batch, then over the splits:
-// no atomics, so the same shape gives the same bits.
+// formulas are in ganengine/ops/maxout.py. Gradients of the bias are summed over splits of the batch, then over the
+// splits: no atomics, so the same shape gives the same bits.
 #pragma once
 
 #include "common/cuda_reduce.cuh"
@@ -165,7 +165,8 @@ inline int unit_threads(const Extent& extent, int vector) {
 
 inline dim3 unit_grid(const Extent& extent, int vector, const Limits& limits) {
   const int64_t across = ceil_div(extent.units, static_cast<int64_t>(vector) * unit_threads(extent, vector));
-  return dim3(grid_size(across, limits.blocks), grid_size(extent.samples, limits.blocks < 65535 ? limits.blocks : 65535));
+  return dim3(grid_size(across, limits.blocks),
+              grid_size(extent.samples, limits.blocks < 65535 ? limits.blocks : 65535));
 }
 
 template <typename T>
@@ -188,8 +189,7 @@ void backward(const Extent& extent, const T* grad_y, const uint8_t* winner, doub
   using A = Wide<T>;
   const auto keep_scale = static_cast<A>(1 / (1 - dropout));
   constexpr int V = kVector<T>;
-  const bool packs =
-      extent.units % V == 0 && is_aligned(grad_y, 16) && is_aligned(winner, V) && is_aligned(grad_h, 16);
+  const bool packs = extent.units % V == 0 && is_aligned(grad_y, 16) && is_aligned(winner, V) && is_aligned(grad_h, 16);
   const int vector = packs ? V : 1;
   const auto maxout_backward = packs ? backward_kernel<T, V> : backward_kernel<T, 1>;
   GANENGINE_LAUNCH(maxout_backward, unit_grid(extent, vector, limits), unit_threads(extent, vector), 0, stream, grad_y,
@@ -206,8 +206,8 @@ void backward(const Extent& extent, const T* grad_y, const uint8_t* winner, doub
   GANENGINE_LAUNCH((bias_kernel<T>), grid, dim3(32, static_cast<unsigned>(rows)), rows * row_bytes, stream, grad_y,
                    winner, extent, keep_scale, pieces, split, parts);
   if (splits > 1) {
-    GANENGINE_LAUNCH((add_parts_kernel<A>), grid_size(ceil_div(extent.features(), kThreads), limits.blocks), kThreads, 0,
-                     stream, parts, splits, extent.features(), grad_bias);
+    GANENGINE_LAUNCH((add_parts_kernel<A>), grid_size(ceil_div(extent.features(), kThreads), limits.blocks), kThreads,
+                     0, stream, parts, splits, extent.features(), grad_bias);
   }
 }
 

@@ -6,13 +6,14 @@
 #include <cstring>
 
 #include "common/checks.h"
+#include "common/tensors.h"
 
 namespace ganengine::null {
 
 Tensor forward_cpu(const Tensor& x_any) {  // x: float, any shape
   check_data(kOp, "x", x_any);
-  const Tensor x = torch::stable::contiguous(x_any);
-  const Tensor y = torch::stable::new_empty(x, x.sizes());
+  const Tensor x = dense(x_any);
+  const Tensor y = empty_dense(x.sizes(), x.scalar_type());
   if (x.numel() > 0) std::memcpy(y.mutable_data_ptr(), x.const_data_ptr(), x.numel() * x.element_size());
   return y;
 }

@@ -1,8 +1,8 @@
 // Device code of the PatchGAN loss, and the host code that strings its kernels together; the tests run both in the
 // emulator. The formulas are in ganengine/ops/patchgan_loss.py.
 //
-// Forward reads each logit once: it writes f' and the sum of f over a tile of a sample (of the batch, where samples need not
-// be told apart), then a second kernel adds up the tiles. No atomics: the same shapes give the same bits.
+// Forward reads each logit once: it writes f' and the sum of f over a tile of a sample (of the batch, where samples
+// need not be told apart), then a second kernel adds up the tiles. No atomics: the same shapes give the same bits.
 #pragma once
 
 #include <vector>
@@ -78,7 +78,7 @@ GANENGINE_DEVICE Term<A> term_of(Mode mode, A logit, A target) {
 // `samples`: a target per sample, or null. `parts`: a sum per item.
 template <typename T, int V>
 __global__ void forward_kernel(const __grid_constant__ Maps<T> maps, const Wide<T>* __restrict__ samples, Mode mode,
-                               Wide<T>* __restrict__ parts) {
+                               Sum<Wide<T>>* __restrict__ parts) {
   using A = Wide<T>;
   for (int64_t number = blockIdx.x; number < maps.items[maps.count]; number += gridDim.x) {
     const Item item(maps, number);
@@ -86,14 +86,14 @@ __global__ void forward_kernel(const __grid_constant__ Maps<T> maps, const Wide<
     const int64_t sample = item.sample * maps.logits[item.map];
     const T* const from = maps.from[item.map] + sample;
     T* const to = maps.to[item.map] + sample;
-    A sum = A(0);
+    Sum<A> sum{};
     for (int64_t i = item.begin + threadIdx.x * V; i < item.end; i += blockDim.x * V) {
       const Pack<T, V> logits = load<V>(from + i);
       A slopes[V];
 #pragma unroll
       for (int j = 0; j < V; ++j) {
         const Term<A> term = term_of(mode, widen(logits.at[j]), target);
-        sum += term.value;
+        sum.value += term.value;
         slopes[j] = term.slope;
       }
       store_narrow<V>(to + i, slopes);
@@ -105,17 +105,18 @@ __global__ void forward_kernel(const __grid_constant__ Maps<T> maps, const Wide<
 
 // A block makes one number of the loss: adds `samples` samples of each map, each map as a mean, to the loss so far.
 template <typename T>
-__global__ void add_parts_kernel(const __grid_constant__ Maps<T> maps, const Wide<T>* __restrict__ parts,
-                                 int64_t samples, int64_t numbers, Wide<T> share, bool first, Wide<T>* __restrict__ loss) {
+__global__ void add_parts_kernel(const __grid_constant__ Maps<T> maps, const Sum<Wide<T>>* __restrict__ parts,
+                                 int64_t samples, int64_t numbers, Wide<T> share, bool first,
+                                 Wide<T>* __restrict__ loss) {
   using A = Wide<T>;
   for (int64_t number = blockIdx.x; number < numbers; number += gridDim.x) {
     A total = A(0);
     for (int map = 0; map < maps.count; ++map) {
       const int64_t count = samples * maps.tiles[map];
-      const A* const own = parts + maps.items[map] + number * count;
-      A sum = A(0);
-      for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += own[i];
-      total += reduce_block(sum) / static_cast<A>(samples * maps.logits[map]);
+      const Sum<A>* const own = parts + maps.items[map] + number * count;
+      Sum<A> sum{};
+      for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum = merge(sum, own[i]);
+      total += reduce_block(sum).total() / static_cast<A>(samples * maps.logits[map]);
     }
     if (threadIdx.x == 0) loss[number] = total * share + (first ? A(0) : loss[number]);
   }
@@ -123,7 +124,8 @@ __global__ void add_parts_kernel(const __grid_constant__ Maps<T> maps, const Wid
 
 // f' times grad_loss / number. `each`: grad_loss is [N], else one number.
 template <typename T, int V>
-__global__ void backward_kernel(const __grid_constant__ Maps<T> maps, const Wide<T>* __restrict__ grad_loss, bool each) {
+__global__ void backward_kernel(const __grid_constant__ Maps<T> maps, const Wide<T>* __restrict__ grad_loss,
+                                bool each) {
   using A = Wide<T>;
   for (int64_t number = blockIdx.x; number < maps.items[maps.count]; number += gridDim.x) {
     const Item item(maps, number);
@@ -187,7 +189,7 @@ void merge_samples(std::vector<View<T>>& views, int64_t& samples) {
   samples = 1;
 }
 
-// Elements of scratch memory for `forward`, in the type of the loss.
+// Sums of scratch memory for `forward`.
 template <typename T>
 int64_t forward_scratch(std::vector<View<T>> views, int64_t samples, bool merged, const Limits& limits = {}) {
   if (merged) merge_samples(views, samples);
@@ -202,7 +204,7 @@ int64_t forward_scratch(std::vector<View<T>> views, int64_t samples, bool merged
 // `targets`: a target per sample, or null. The loss is one number (mean) or [N].
 template <typename T>
 void forward(std::vector<View<T>> views, int64_t samples, const Wide<T>* targets, Mode mode, bool mean, Wide<T>* loss,
-             Wide<T>* scratch, cudaStream_t stream, const Limits& limits = {}) {
+             Sum<Wide<T>>* scratch, cudaStream_t stream, const Limits& limits = {}) {
   using A = Wide<T>;
   const int64_t numbers = mean ? 1 : samples;
   const A share = A(1) / static_cast<A>(views.size());
@@ -232,7 +234,8 @@ void backward(std::vector<View<T>> views, int64_t samples, const Wide<T>* grad_l
     const Maps<T> maps = maps_of(views, begin, samples, vector, limits);
     const int64_t items = maps.items[maps.count];
     if (items == 0) continue;
-    GANENGINE_LAUNCH(patchgan_loss_backward, grid_size(items, limits.blocks), kThreads, 0, stream, maps, grad_loss, !mean);
+    GANENGINE_LAUNCH(patchgan_loss_backward, grid_size(items, limits.blocks), kThreads, 0, stream, maps, grad_loss,
+                     !mean);
   }
 }
 

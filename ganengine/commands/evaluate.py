@@ -109,8 +109,8 @@ def measure(options: _Options, metrics: dict[str, Any]) -> dict[str, Any]:
         "weights": "averaged (EMA)" if averaged else "as trained",
         "protocol": (
             f"{view.source} -> {view.target}, {count} pictures of split {options.split} resized to "
-            f"{engine.size} x {engine.size} ({engine.resize}), output and truth rounded to 8 bits on [0, 1], each metric "
-            f"averaged over pictures; statistics {options.stats}, seed {trained.sampler.seed}, "
+            f"{engine.size} x {engine.size} ({engine.resize}), output and truth rounded to 8 bits on [0, 1], "
+            f"each metric averaged over pictures; statistics {options.stats}, seed {trained.sampler.seed}, "
             f"precision {trained.hardware.precision}"
         ),
     }

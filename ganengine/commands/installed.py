@@ -1,4 +1,4 @@
-"""`ganengine list`, `info` and `plugins doctor`: what is installed, from metadata, without torch."""
+"""`ganengine list` and `info`: what is installed, from metadata, without torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 import tyro
 
 from ganengine.commands.arguments import parse
-from ganengine.config import RunOptions
-from ganengine.errors import PluginError, nearest
+from ganengine.config import RunOptions, flatten
 from ganengine.plugins import KINDS, Registry, registry
-from ganengine.variant import DataSource, Variant, load_object
+from ganengine.variant import DataSource, Variant
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,6 @@ class _InfoOptions:
     """Print one JSON object."""
 
 
-@dataclass(frozen=True)
-class _DoctorOptions:
-    json: bool = False
-    """Print one JSON object."""
-    deep: bool = False
-    """Import every builder too (this imports torch)."""
-
-
 def show_list(argv: Sequence[str]) -> int:
     """Print what is installed, as a tree by family."""
     options = parse(_ListOptions, argv, "ganengine list", "Show what is installed.")
@@ -47,6 +38,7 @@ def show_list(argv: Sequence[str]) -> int:
         print(json.dumps(_listed(loaded)))
         return 0
     from rich.console import Console
+    from rich.markup import escape
     from rich.tree import Tree
 
     console = Console(highlight=False)
@@ -55,14 +47,15 @@ def show_list(argv: Sequence[str]) -> int:
     for entry in _sorted(loaded, "variant"):
         record: Variant = entry.record
         branch = families.setdefault(record.family, Tree(record.family))
-        branch.add(f"[bold]{record.name}[/]  {record.summary}  [dim]{record.paper} ({entry.origin})[/]")
+        origin = escape(f"{record.paper} ({entry.origin})")
+        branch.add(f"[bold]{record.name}[/]  {escape(record.summary)}  [dim]{origin}[/]")
     for branch in families.values():
         tree.children.append(branch)
     console.print(tree)
     sources = Tree("data sources")
     for entry in _sorted(loaded, "data source"):
         source: DataSource = entry.record
-        sources.add(f"[bold]{source.name}[/]  gives {', '.join(source.fields)}: {source.summary}")
+        sources.add(f"[bold]{source.name}[/]  gives {', '.join(source.fields)}: {escape(source.summary)}")
     console.print(sources)
     if loaded.faults:
         console.print(f"{len(loaded.faults)} plugin(s) left out: see `ganengine plugins doctor`.", style="yellow")
@@ -118,18 +111,21 @@ def show_info(argv: Sequence[str]) -> int:
         print(json.dumps(record, default=str))
         return 0
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
-    console.print(f"[bold]{variant.name}[/]  {variant.summary}")
-    console.print(f"paper {variant.paper or '-'}, family {variant.family}, from {origin}")
+    console.print(f"[bold]{variant.name}[/]  {escape(variant.summary)}")
+    console.print(f"paper {variant.paper or '-'}, family {variant.family}, from {origin}", markup=False)
     console.print(f"needs data with fields {', '.join(variant.fields)}; own data: {variant.data or 'none'}")
     table = Table("option", "default", "meaning")
     for option in record["options"]:
-        table.add_row(f"--{option['name']}", str(option["default"]), option["help"])
+        table.add_row(f"--{option['name']}", escape(str(option["default"])), escape(option["help"]))
     console.print(table)
+    parts = (RunOptions(), variant.config())
+    known = {f.name: getattr(part, f.name) for part in parts for f in dataclasses.fields(part)}
     for name, preset in {"defaults": variant.defaults, **variant.presets}.items():
-        shown = " ".join(f"--{key} {value}" for key, value in preset.items())
+        shown = escape(" ".join(flatten(preset, known)))
         console.print(f"{'preset ' if name != 'defaults' else ''}[bold]{name}[/]: {shown}", soft_wrap=True)
     engine = len(dataclasses.fields(RunOptions))
     console.print(f"The engine's {engine} options: `ganengine run {variant.name} --help`.")
@@ -148,61 +144,3 @@ def _options(config: type) -> list[dict[str, Any]]:
         }
         for field in dataclasses.fields(config)
     ]
-
-
-def plugins(argv: Sequence[str]) -> int:
-    """Dispatch `ganengine plugins COMMAND`."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print("usage: ganengine plugins doctor [--json] [--deep]\n\nShow plugins that are left out, and why.")
-        return 0
-    if argv[0] != "doctor":
-        raise PluginError(f'expected `ganengine plugins doctor`, got "{argv[0]}".{nearest(argv[0], ["doctor"])}')
-    return _doctor(argv[1:])
-
-
-def _doctor(argv: Sequence[str]) -> int:
-    options = parse(_DoctorOptions, argv, "ganengine plugins doctor", "Show plugins that are left out, and why.")
-    loaded = registry()
-    deep = _deep(loaded) if options.deep else []
-    record = {
-        "schema": 1,
-        "plugins": [dataclasses.asdict(origin) for origin in loaded.origins],
-        "blocked": [dataclasses.asdict(origin) for origin in loaded.blocked],
-        "faults": [
-            {**dataclasses.asdict(fault.origin), "reason": fault.reason, "remedy": fault.remedy}
-            for fault in loaded.faults
-        ],
-        "builders": deep,
-    }
-    if options.json:
-        print(json.dumps(record))
-    else:
-        for origin in loaded.origins:
-            print(f"ok       {origin.name} ({origin})")
-        for origin in loaded.blocked:
-            print(f"blocked  {origin.name} ({origin}) by GANENGINE_BLOCK")
-        for fault in loaded.faults:
-            print(f"LEFT OUT {fault.origin.name} ({fault.origin})\n  {fault.reason}\n  {fault.remedy}")
-        for problem in deep:
-            print(f"BROKEN   {problem}")
-    return 1 if loaded.faults or deep else 0
-
-
-def _deep(loaded: Registry) -> list[str]:
-    """Import every builder and return what cannot be."""
-    problems = []
-    for entry in loaded.entries["variant"].values():
-        for what in Variant.BUILDERS:
-            try:
-                entry.record.builder(what)
-            except PluginError as error:
-                problems.append(str(error))
-    for kind in KINDS:
-        if kind == "variant":
-            continue
-        for entry in loaded.entries[kind].values():
-            try:
-                load_object(entry.record.build, f"{kind} {entry.record.name}")
-            except PluginError as error:
-                problems.append(str(error))
-    return problems

@@ -83,7 +83,7 @@ def _train(session: Session, folder: RunFolder, budget: Budget) -> int:
             print(f"The run stays in {folder}.", file=sys.stderr)
         raise
     print(session.farewell(folder, reason))
-    number = session.trainer.signal
+    number = session.trainer.interrupt.number
     return 128 + number if number in (signal.SIGINT, signal.SIGTERM) else 0
 
 

@@ -48,7 +48,6 @@ def sample(argv: Sequence[str]) -> int:
     from ganengine.runfolder import RunFolder
     from ganengine.session import data_options, open_dataset
     from ganengine.trained import Trained
-    from ganengine.trainer import preview_split
 
     folder = RunFolder.open(options.run)
     trained = Trained(folder, device=options.device, seed=options.seed, statistics=options.stats)
@@ -56,7 +55,7 @@ def sample(argv: Sequence[str]) -> int:
     engine = trained.settings.engine
     dataset, engine = open_dataset(trained.settings.variant, engine, registry())
     with Loader(dataset, data_options(engine)) as loader:
-        batch = loader.fixed(options.split or preview_split(dataset), options.n)
+        batch = loader.fixed(options.split or dataset.shown_split, options.n)
     hardware = trained.hardware
     columns = trained.sampler.grid(view, batch.to(hardware.device, channels_last=hardware.channels_last), batch.size)
     out = options.out or folder.path / "drawn"

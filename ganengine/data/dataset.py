@@ -66,6 +66,11 @@ class Dataset(ABC):
         return {"train": self.spec.count}
 
     @property
+    def shown_split(self) -> str:
+        """The split to show in previews: one that is not trained on, where there is one."""
+        return next((name for name in ("val", "test") if self.splits.get(name)), "train")
+
+    @property
     def natural_side(self) -> int | None:
         """The shorter side in pixels of the middle one of the pictures; None where they have no size of their own."""
         return None

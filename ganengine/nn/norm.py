@@ -40,5 +40,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             return x
         if self.track_running_stats or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        samples = [F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in torch.split(x, 1)]
+        samples = [
+            F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in torch.split(x, 1)
+        ]
         return torch.cat(samples) if len(samples) != 1 else samples[0]

@@ -76,7 +76,13 @@ def conditional_batch_norm(
     given = (None, None) if training else (running_mean, running_var)
     mean, var = (None if s is None else s.to(wide) for s in given)
     arguments = (x, gamma.to(wide), beta.to(wide), labels, mean, var, eps, SLOPES[activation])
-    y, mean, var = FORWARD(*arguments) if dispatch.takes_op(OP, x.device.type) else reference(*arguments)
+    op = FORWARD if dispatch.takes_op(OP, x.device.type) else reference
+    try:
+        y, mean, var = op(*arguments)
+    except RuntimeError:
+        if labels is not None:
+            _check_range(labels, gamma.shape[0])  # the kernel has looked too, but has no UserError to raise
+        raise
     count = x.shape[0] * math.prod(x.shape[2:])
     if training and running_mean is not None and running_var is not None and count > 0:
         with torch.no_grad():

@@ -2,7 +2,7 @@
 
     y = x,   grad_x = grad_y
 
-A new op starts as a copy of this file and of csrc/null/; and what it costs is what any op costs before it does any work.
+A new op starts as a copy of this file and of csrc/null/; what it costs is what any op costs before it does any work.
 """
 
 from __future__ import annotations

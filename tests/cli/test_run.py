@@ -100,7 +100,7 @@ def test_resume_says_when_there_is_nothing_left(run: Go, go: Go, work: Path, tre
     assert tree(work) == before
 
 
-FAILING = '''
+FAILING = """
 from dataclasses import dataclass
 
 from ganengine.errors import UserError
@@ -141,7 +141,7 @@ def ganengine_variants():
     here = "failing_at_first_step:"
     builders = [here + name for name in ("networks", "losses", "schedule", "views")]
     return [Variant("failing", "Fails.", Config, *builders, fields=("A",))]
-'''
+"""
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-// As much of CUDA as the kernels use, on the CPU: grids, blocks, threads in random order, static and dynamic shared memory,
-// barriers, shuffles, 16-bit floats. Stands in for the toolkit where csrc/common/cuda_compat.cuh is compiled by a host
-// compiler. It is stricter than a GPU where that finds faults: memory that nobody wrote holds NaN, blocks run in random
-// order, a barrier or shuffle that not every thread reaches is an error, and so is a launch beyond what all GPUs allow.
+// As much of CUDA as the kernels use, on the CPU: grids, blocks, threads in random order, static and dynamic shared
+// memory, barriers, shuffles, 16-bit floats. Stands in for the toolkit where csrc/common/cuda_compat.cuh is compiled by
+// a host compiler. It is stricter than a GPU where that finds faults: memory that nobody wrote holds NaN, blocks run in
+// random order, a barrier or shuffle that not every thread reaches is an error, and so is a launch beyond what all GPUs
+// allow.
 #pragma once
 
 #include <algorithm>
@@ -66,7 +67,7 @@ constexpr size_t kGap = 64;  // between shared arrays
 
 // What tests may set.
 inline uint64_t seed = 0;
-inline std::string skipped_barrier;  // "file:line"
+inline std::string skipped_barrier;     // "file:line"
 inline std::set<std::string> barriers;  // those that were met, by this name
 
 struct Block {
@@ -87,14 +88,15 @@ struct Block {
   std::vector<std::atomic<uint64_t>> slots;  // what threads pass on in shuffles, of this one and of the last
   std::vector<int> shuffles;                 // made so far, by thread
   int threads;
-  std::unique_ptr<unsigned char[]> dynamic;  // of the exact size, for AddressSanitizer; 16-byte aligned as any large memory
+  std::unique_ptr<unsigned char[]>
+      dynamic;  // of the exact size, for AddressSanitizer; 16-byte aligned as any large memory
   size_t dynamic_bytes;
   std::atomic<const char*> failed_assertion{nullptr};
 };
 
 inline Block* block = nullptr;  // the one that runs
 inline dim3 grid_size, block_size;
-inline std::vector<dim3> thread_indices;   // by thread
+inline std::vector<dim3> thread_indices;  // by thread
 inline thread_local dim3 block_index;
 
 // A function, as fibers share the variables of a thread.
@@ -152,8 +154,8 @@ inline void warp_barrier() {
   block->crew.meet(block->warps[static_cast<size_t>(warp)], block->lanes(warp));
 }
 
-// A shuffle brings lanes together, but does not make their writes to memory visible to each other, as __syncwarp() does:
-// ThreadSanitizer is told so.
+// A shuffle brings lanes together, but does not make their writes to memory visible to each other, as __syncwarp()
+// does: ThreadSanitizer is told so.
 inline void meet_without_fence() {
 #if defined(__SANITIZE_THREAD__)
   AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
@@ -174,7 +176,8 @@ T shuffle(unsigned mask, T value, const Source& source) {
   static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle passes on 8 bytes at most");
   const int thread = block->crew.current(), warp = thread / 32, lane = thread % 32;
   const int lanes = block->lanes(warp);
-  if (mask != (lanes == 32 ? 0xffffffffu : (1u << lanes) - 1)) throw std::runtime_error("a shuffle that leaves out lanes");
+  if (mask != (lanes == 32 ? 0xffffffffu : (1u << lanes) - 1))
+    throw std::runtime_error("a shuffle that leaves out lanes");
   const size_t turn = static_cast<size_t>(block->shuffles[static_cast<size_t>(thread)]++ % 2);
   const size_t base = turn * static_cast<size_t>(block->threads);
   uint64_t bits = 0;
@@ -205,7 +208,8 @@ T shuffle_down(unsigned mask, T value, unsigned delta, int width = 32) {
 }
 
 inline void check_launch(const dim3& grid, const dim3& threads, size_t shared_bytes) {
-  const bool grid_fits = grid.x > 0 && grid.x <= 2147483647u && grid.y > 0 && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535;
+  const bool grid_fits =
+      grid.x > 0 && grid.x <= 2147483647u && grid.y > 0 && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535;
   const bool block_fits = threads.x > 0 && threads.y > 0 && threads.z > 0 && threads.z <= 64 &&
                           static_cast<uint64_t>(threads.x) * threads.y * threads.z <= 1024;
   if (!grid_fits) throw std::runtime_error("a grid beyond the limits of CUDA");
@@ -267,14 +271,15 @@ inline void device_assert(bool holds, const char* condition) {
 #define __shfl_xor_sync ::emulator::shuffle_xor
 #define __shfl_down_sync ::emulator::shuffle_down
 
-#define GANENGINE_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-  do {                                                                   \
-    const auto launched = kernel;                                        \
-    static_cast<void>(stream);                                           \
+#define GANENGINE_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)           \
+  do {                                                                             \
+    const auto launched = kernel;                                                  \
+    static_cast<void>(stream);                                                     \
     ::emulator::launch(grid, block, shared_bytes, [&] { launched(__VA_ARGS__); }); \
   } while (false)
-#define GANENGINE_SHARED(type, name, count)                       \
-  static std::atomic<unsigned char*> name##_place{nullptr};       \
+#define GANENGINE_SHARED(type, name, count)                 \
+  static std::atomic<unsigned char*> name##_place{nullptr}; \
   type* const name = reinterpret_cast<type*>(::emulator::place(name##_place, sizeof(type) * (count)))
-#define GANENGINE_DYNAMIC_SHARED(type, name) type* const name = reinterpret_cast<type*>(::emulator::block->dynamic.get())
+#define GANENGINE_DYNAMIC_SHARED(type, name) \
+  type* const name = reinterpret_cast<type*>(::emulator::block->dynamic.get())
 #define GANENGINE_DEVICE_ASSERT(condition) ::emulator::device_assert(condition, #condition)

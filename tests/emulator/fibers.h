@@ -1,5 +1,5 @@
-// The threads of a block as fibers of one system thread: a switch costs nanoseconds, so that big grids are tested fast. Which
-// ready fiber runs next is drawn at random.
+// The threads of a block as fibers of one system thread: a switch costs nanoseconds, so that big grids are tested fast.
+// Which ready fiber runs next is drawn at random.
 #pragma once
 
 #include <csetjmp>

@@ -1,5 +1,6 @@
-// The kernels of csrc/, run by the emulator, as a Python module. Tensors come as numpy arrays of the right size and memory
-// order, 16-bit floats as their bits; what a .cu file does around the kernels, tests/emulator/emulated.py does here.
+// The kernels of csrc/, run by the emulator, as a Python module. Tensors come as numpy arrays of the right size and
+// memory order, 16-bit floats as their bits; what a .cu file does around the kernels, tests/emulator/emulated.py does
+// here.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -117,15 +118,16 @@ std::vector<patch::View<T>> views(const std::vector<Array>& from, std::vector<Ar
 }
 
 void patch_forward(const std::string& dtype, int64_t samples, const std::vector<Array>& maps,
-                   const std::vector<double>& targets, const std::optional<Array>& sample_targets, int64_t mode, bool mean,
-                   Array& loss, std::vector<Array> slopes, const std::optional<Numbers>& limits) {
+                   const std::vector<double>& targets, const std::optional<Array>& sample_targets, int64_t mode,
+                   bool mean, Array& loss, std::vector<Array> slopes, const std::optional<Numbers>& limits) {
   with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     using A = Wide<T>;
     const auto all = views<T>(maps, slopes, samples, targets);
-    auto memory = scratch<A>(patch::forward_scratch(all, samples, mean && !sample_targets, patch_limits(limits)));
-    patch::forward<T>(all, samples, in<A>(sample_targets), static_cast<patch::Mode>(mode), mean, out<A>(loss), memory.data(),
-                      nullptr, patch_limits(limits));
+    const int64_t sums = patch::forward_scratch(all, samples, mean && !sample_targets, patch_limits(limits));
+    std::vector<ganengine::Sum<A>> memory(static_cast<size_t>(sums));
+    patch::forward<T>(all, samples, in<A>(sample_targets), static_cast<patch::Mode>(mode), mean, out<A>(loss),
+                      memory.data(), nullptr, patch_limits(limits));
   });
 }
 
@@ -149,8 +151,8 @@ void maxout_forward(const std::string& dtype, const Numbers& sizes, const Array&
                     const std::optional<Numbers>& limits) {
   with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
-    maxout::forward<T>({sizes[0], sizes[1], sizes[2]}, in<T>(h), in<Wide<T>>(bias), relu, dropout, seed, offset, out<T>(y),
-                       out<uint8_t>(winner), nullptr, maxout_limits(limits));
+    maxout::forward<T>({sizes[0], sizes[1], sizes[2]}, in<T>(h), in<Wide<T>>(bias), relu, dropout, seed, offset,
+                       out<T>(y), out<uint8_t>(winner), nullptr, maxout_limits(limits));
   });
 }
 

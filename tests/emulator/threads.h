@@ -25,7 +25,8 @@ class Crew {
   template <typename Body>
   void run(const Body& body) {
     std::vector<std::thread> started;
-    for (int thread = 0; thread < threads_; ++thread) started.emplace_back([&body, thread] { self() = thread, body(thread); });
+    for (int thread = 0; thread < threads_; ++thread)
+      started.emplace_back([&body, thread] { self() = thread, body(thread); });
     for (std::thread& thread : started) thread.join();
   }
 

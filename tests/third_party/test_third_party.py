@@ -48,8 +48,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = sysconfig.get_path("purelib", vars={"base": str(place / "venv"), "platbase": str(place / "venv")})
     # After the installation, or pip would take our own development copies for installed ones. A .pth file adds folders
     # behind the environment's own, and does not read the .pth files in them.
-    here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    Path(site, "borrowed.pth").write_text("\n".join(sorted(here)) + "\n")
+    here = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    Path(site, "borrowed.pth").write_text("\n".join(here) + "\n")
     return fresh
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ganengine.data import Dataset
 from ganengine.variant import Schedule, View
@@ -19,7 +20,7 @@ from .lab import Lab, Losses, MakeLab
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeLab]:
     """Make benches, each with a run folder of its own; their threads end with the test."""
-    numbers = itertools.count()
+    numbers, threads = itertools.count(), torch.get_num_threads()
     with ExitStack() as stack:
 
         def make(
@@ -35,3 +36,4 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeLab]:
             return Lab(stack, monkeypatch, folder, networks, losses, schedule, data, views or {}, options)
 
         yield make
+    torch.set_num_threads(threads)

@@ -15,7 +15,7 @@ from ganengine.plugins import GROUP, KINDS, PREFIX
 from ganengine.step import Step
 from ganengine.testing import CHECKS
 from ganengine.testing.data import FIELDS
-from ganengine.trainer import check_schedule
+from ganengine.plan import check_schedule
 from ganengine.variant import Schedule, Variant
 
 ROOT = Path(__file__).parents[2]

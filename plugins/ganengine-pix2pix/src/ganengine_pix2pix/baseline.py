@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from ganengine import nn as keyed
-from ganengine.variant import DataSpec
+from ganengine.variant import DataSpec, Stage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ def build(
 
     Only the paper's game, arm `l1+cgan` with `nonsaturating`; the learning rate stays as it is.
     """
-    built = networks.build(config, data_spec, 0)
+    built = networks.build(config, data_spec, Stage(()))
     G, D = (plain(built[name]).to(device).train() for name in ("G", "D"))
     optimizer_G = torch.optim.Adam(G.parameters(), lr=config.lr, betas=config.betas)
     optimizer_D = torch.optim.Adam(D.parameters(), lr=config.lr, betas=config.betas)

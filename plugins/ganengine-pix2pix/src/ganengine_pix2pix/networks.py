@@ -13,7 +13,7 @@ import torch
 from ganengine.errors import UserError
 from ganengine.nn import BatchNorm2d, Dropout, InstanceNorm2d
 from ganengine.nn.init import initialise
-from ganengine.variant import DataSpec
+from ganengine.variant import DataSpec, Stage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ STRIDED_LAYERS: dict[int, int] = {16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 """Receptive field of a PatchGAN -> how many of its convolutions have stride 2 (two of stride 1 follow)."""
 
 
-def build(config: Pix2PixConfig, data_spec: DataSpec, stage: int) -> dict[str, nn.Module]:
+def build(config: Pix2PixConfig, data_spec: DataSpec, stage: Stage) -> dict[str, nn.Module]:
     """Build G, and D unless the arm is `l1`.
 
     Args:
