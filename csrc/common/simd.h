@@ -194,6 +194,15 @@ GANENGINE_INLINE void store(T* p, Vector<Accumulator<T>> v, int64_t count) {
 #endif
 }
 
+// As many numbers as there are doubles in a vector.
+GANENGINE_INLINE Vector<double> load_double(const float* p) {
+  typedef float Narrow __attribute__((vector_size(GANENGINE_VECTOR_BYTES / 2)));
+  Narrow v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, Vector<double>);
+}
+GANENGINE_INLINE Vector<double> load_double(const double* p) { return load(p); }
+
 // -1 in the first `count` lanes.
 template <typename A>
 GANENGINE_INLINE Mask<A> first_lanes(int64_t count) {

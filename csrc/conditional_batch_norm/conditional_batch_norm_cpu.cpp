@@ -90,6 +90,21 @@ std::vector<int64_t> read_labels(const std::optional<Tensor>& labels, int64_t cl
   return read;
 }
 
+// A result in the shape of x and the memory format of results.
+Tensor empty_as(const Tensor& x, const Shape& shape) {
+  if (shape.format == torch::headeronly::MemoryFormat::Contiguous) return empty_dense(x.sizes(), x.scalar_type());
+  const auto sizes = x.sizes();
+  int64_t strides[5], stride = sizes[1];
+  const int64_t dim = x.dim();
+  strides[1] = 1;
+  for (int64_t k = dim - 1; k >= 2; --k) {
+    strides[k] = stride;
+    stride *= sizes[k];
+  }
+  strides[0] = stride;
+  return empty_strided(sizes.data(), strides, dim, x.scalar_type());
+}
+
 void clear(const Tensor& tensor) {
   if (tensor.numel() > 0) std::memset(tensor.mutable_data_ptr(), 0, tensor.numel() * tensor.element_size());
 }
@@ -178,7 +193,7 @@ std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x_any,      // [N, 
     copy_statistic(mean, *mean_any);
     copy_statistic(var, *var_any);
   }
-  const Tensor y = empty_strided(x.sizes().data(), x.strides().data(), x.dim(), x.scalar_type());
+  const Tensor y = empty_as(x, shape);
   if (x.numel() == 0) {
     if (!mean_any) clear(mean), clear(var);
     return {y, mean, var};
@@ -208,7 +223,7 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_any,  // like
   const Tensor gamma = dense(gamma_any), beta = dense(beta_any);
   const Tensor mean = dense(mean_any), var = dense(var_any);
   const std::vector<int64_t> labels = read_labels(labels_any, gamma.size(0));
-  const Tensor grad_x = empty_strided(x.sizes().data(), x.strides().data(), x.dim(), x.scalar_type());
+  const Tensor grad_x = empty_as(x, shape);
   const Tensor grad_gamma = empty_dense(gamma.sizes(), gamma.scalar_type());
   const Tensor grad_beta = empty_dense(beta.sizes(), beta.scalar_type());
   clear(grad_gamma), clear(grad_beta);

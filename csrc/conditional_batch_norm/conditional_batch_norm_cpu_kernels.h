@@ -63,15 +63,6 @@ GANENGINE_INLINE void finish_streaming() {
 // In double for float data: cheap beside memory, and exact enough for any mean. 16-bit data, whose own rounding is far
 // coarser, is summed in float over short runs.
 
-// As many of T as there are doubles in a vector.
-GANENGINE_INLINE Vector<double> load_double(const float* p) {
-  typedef float Narrow __attribute__((vector_size(GANENGINE_VECTOR_BYTES / 2)));
-  Narrow v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return __builtin_convertvector(v, Vector<double>);
-}
-GANENGINE_INLINE Vector<double> load_double(const double* p) { return load(p); }
-
 template <typename T>
 struct Moments {
   Vector<double> first{}, second{};

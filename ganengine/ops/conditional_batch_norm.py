@@ -76,7 +76,7 @@ def conditional_batch_norm(
     given = (None, None) if training else (running_mean, running_var)
     mean, var = (None if s is None else s.to(wide) for s in given)
     arguments = (x, gamma.to(wide), beta.to(wide), labels, mean, var, eps, SLOPES[activation])
-    op = FORWARD if dispatch.takes_op(OP, x.device.type) else reference
+    op = call_forward if dispatch.takes_op(OP, x.device.type) else reference
     try:
         y, mean, var = op(*arguments)
     except RuntimeError:
@@ -228,7 +228,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _gradient(ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    grads = BACKWARD(grad_y, *ctx.saved_tensors, ctx.batch_statistics, ctx.eps, ctx.slope)
+    grads = call_backward(grad_y, *ctx.saved_tensors, ctx.batch_statistics, ctx.eps, ctx.slope)
     needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad, strict=False))
     return (*needed, None, None, None, None, None)
 
@@ -262,8 +262,8 @@ BACKWARD = define(
     reference=reference_backward,
     fake=_fake_backward,
 )
-set_gradient(FORWARD, save=_save, gradient=_gradient)
-set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
+call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
+call_backward = set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def maxout(
     _check(h, bias, pieces, activation, dropout)
     wide = None if bias is None else bias.to(accumulation_dtype(h.dtype))
     arguments = (h, wide, pieces, activation == "relu", float(dropout), signed64(seed), signed64(offset))
-    op = FORWARD if dispatch.takes_op(OP, h.device.type) else reference
+    op = call_forward if dispatch.takes_op(OP, h.device.type) else reference
     y: Tensor = op(*arguments)[0]
     return y
 
@@ -139,7 +139,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _gradient(ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    grads = BACKWARD(grad_y, *ctx.saved_tensors, ctx.pieces, ctx.dropout)
+    grads = call_backward(grad_y, *ctx.saved_tensors, ctx.pieces, ctx.dropout)
     needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad, strict=False))
     return (*needed, None, None, None, None, None)
 
@@ -171,8 +171,8 @@ BACKWARD = define(
     reference=reference_backward,
     fake=_fake_backward,
 )
-set_gradient(FORWARD, save=_save, gradient=_gradient)
-set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
+call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
+call_backward = set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def null(x: Tensor) -> Tensor:
 
     Gradients: any order.
     """
-    y: Tensor = FORWARD(x)
+    y: Tensor = call_forward(x)
     return y
 
 
@@ -41,11 +41,11 @@ def _save(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
 
 
 def _gradient(ctx: Any, grad: Tensor) -> Tensor:
-    grad_x: Tensor = BACKWARD(grad)
+    grad_x: Tensor = call_backward(grad)
     return grad_x
 
 
 FORWARD = define("null(Tensor x) -> Tensor", reference=reference, fake=_fake)
 BACKWARD = define("null_backward(Tensor grad_y) -> Tensor", reference=reference, fake=_fake)
-set_gradient(FORWARD, save=_save, gradient=_gradient)
-set_gradient(BACKWARD, save=_save, gradient=_gradient)
+call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
+call_backward = set_gradient(BACKWARD, save=_save, gradient=_gradient)

@@ -31,9 +31,45 @@ def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., An
     return op
 
 
-def set_gradient(op: torch._ops.OpOverload, *, save: Callable[..., None], gradient: Callable[..., Any]) -> None:
-    """Give an op its gradient: `save(ctx, inputs, output)` after the forward pass, `gradient(ctx, *grads)`."""
-    torch.library.register_autograd(op, gradient, setup_context=save, lib=LIBRARY)
+def set_gradient(
+    op: torch._ops.OpOverload, *, save: Callable[..., None], gradient: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Give an op its gradient, and return the function by which our own Python calls it.
+
+    That function does what the op does, without the way through the dispatcher to Python and back, which costs more
+    than the kernel where tensors are small; tracing and transforms get the op itself. The op takes its tensors singly,
+    not in a list.
+
+    Args:
+        op: as `define` returned it.
+        save: (ctx, inputs, output), called after the forward pass where a gradient is wanted.
+        gradient: (ctx, *grads) to a gradient, or None, per input.
+    """
+
+    class Gradient(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            with torch._C._AutoDispatchBelowAutograd():
+                output = op(*inputs)
+            save(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor | None) -> Any:
+            return gradient(ctx, *grads)
+
+    def above_autograd(*inputs: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(i, Tensor) and i.requires_grad for i in inputs):
+            return Gradient.apply(*inputs)  # type: ignore[no-untyped-call]
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*inputs)
+
+    def call(*inputs: Any) -> Any:
+        traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        return op(*inputs) if traced else above_autograd(*inputs)
+
+    LIBRARY.impl(op._schema.name.partition("::")[2], above_autograd, "Autograd")  # type: ignore[no-untyped-call]
+    return call
 
 
 def differentiate(

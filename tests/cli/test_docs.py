@@ -26,10 +26,7 @@ POSITIONAL = {"run", "source", "target", "data"}
 OTHERS = {"--json", "--deep", "--help", "--plugin", "--lambda-l1", "--no-flip"}
 
 OPTIONS = [
-    (command, f)
-    for command, form in FORMS.items()
-    for f in dataclasses.fields(form)
-    if f.name not in POSITIONAL
+    (command, f) for command, form in FORMS.items() for f in dataclasses.fields(form) if f.name not in POSITIONAL
 ]
 
 
