@@ -1,6 +1,6 @@
 """What the engine's loop costs against a hand-written one that does the same arithmetic.
 
-    python benches/bench_overhead.py [--size 64] [--batch 1] [--filters 8] [--rounds 60]
+    python benches/bench_overhead.py [--size 64] [--batch 1] [--filters 8] [--rounds 60] [--threads 1]
 
 Both train pix2pix: the same networks, loader, autocast, fused Adam, shared fake picture, EMA and channels-last memory.
 Steps alternate in one process; after them the weights of both must be equal bit for bit, or no time is printed.
@@ -96,7 +96,7 @@ def by_hand(trainer: Trainer, settings: config.Settings, dataset: Dataset) -> Ca
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("size", 64), ("batch", 1), ("filters", 8), ("rounds", 60)):
+    for name, default in (("size", 64), ("batch", 1), ("filters", 8), ("rounds", 60), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     argv = [
@@ -107,7 +107,7 @@ def main() -> None:
         "--d-lr=5e-4",
         "--preview=0",
     ]
-    argv += [f"--d-filters={args.filters}"]
+    argv += [f"--d-filters={args.filters}", f"--threads={args.threads}"]
     settings = config.parse(registry().variant("pix2pix"), argv, "bench_overhead")
     dataset = Noise(args.size)
     trainer = engine(settings, dataset)

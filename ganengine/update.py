@@ -128,14 +128,14 @@ class Updater:
         optimizer = self.players.optimizers.get(phase.optimizer)
         if optimizer is None:
             return True
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.scaler.is_enabled():
             self.scaler.unscale_(optimizer)
-        finite = self._clip(gradients, self.clip_norm or self.players.schedule.optimizers[phase.optimizer].clip_norm)
         for parameter in parameters:
             if parameter.grad is not None and not same_layout(parameter.grad, parameter):
                 # Fused optimizers ignore strides (seen in torch 2.13 and 2.14).
                 parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        finite = self._clip(gradients, self.clip_norm or self.players.schedule.optimizers[phase.optimizer].clip_norm)
         if finite:
             for group in optimizer.param_groups:
                 group["lr"] = due.lr
@@ -149,16 +149,21 @@ class Updater:
     def _clip(gradients: Sequence[Tensor], limit: float | None) -> bool:
         if not gradients:
             return True
-        if limit is None:
-            # A sum is non-finite as soon as one element is; overflow of a finite sum would need values near 1e38.
-            probe = torch.stack([gradient.sum() for gradient in gradients]).sum()
-        else:
-            probe = nn.utils.get_total_norm(list(gradients))
+        norm = total_norm(gradients)
         # sync: one wait per update, to keep a broken update out of the weights
-        finite = bool(torch.isfinite(probe))
+        finite = bool(torch.isfinite(norm))
         if finite and limit is not None:
-            torch._foreach_mul_(list(gradients), (limit / (probe + 1e-6)).clamp(max=1.0))
+            torch._foreach_mul_(list(gradients), (limit / (norm + 1e-6)).clamp(max=1.0))
         return finite
+
+
+def total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the 2-norm of all gradients together; non-finite as soon as one element is (or the norm exceeds 1e19)."""
+    if gradients[0].device.type == "cpu":
+        # A dot product reads memory twice as fast as a reduction here; a dense tensor's memory order does not matter.
+        flat = [g.as_strided((g.numel(),), (1,)) for g in gradients]
+        return torch.stack([torch.dot(g, g) for g in flat]).sum().sqrt()
+    return nn.utils.get_total_norm(list(gradients))
 
 
 def measured(steps: Sequence[Step]) -> dict[str, Tensor]:

@@ -38,14 +38,18 @@ inline ScalarType accumulation_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-// "[8, 64, 4, 4]"
-inline std::string describe(torch::headeronly::IntHeaderOnlyArrayRef sizes) {
-  std::ostringstream text;
-  text << '[';
-  for (size_t i = 0; i < sizes.size(); ++i) text << (i ? ", " : "") << sizes[i];
-  text << ']';
-  return text.str();
-}
+// Sizes that read "[8, 64, 4, 4]". Only a message makes the text: an argument of a check that holds must cost nothing.
+struct Described {
+  torch::headeronly::IntHeaderOnlyArrayRef sizes;
+
+  friend std::ostream& operator<<(std::ostream& text, const Described& described) {
+    text << '[';
+    for (size_t i = 0; i < described.sizes.size(); ++i) text << (i ? ", " : "") << described.sizes[i];
+    return text << ']';
+  }
+};
+
+inline Described describe(torch::headeronly::IntHeaderOnlyArrayRef sizes) { return {sizes}; }
 
 inline void check_data(const char* op, const char* name, const Tensor& tensor) {
   check(is_data(tensor.scalar_type()), op, "expected ", name, " to be float32, bfloat16, float16 or float64");

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #ifdef __CUDACC__
 
@@ -93,9 +94,10 @@ GANENGINE_DEVICE Pack<T, V> load(const T* from) {
 
 template <int V, typename T>
 GANENGINE_DEVICE void store(T* to, const Pack<T, V>& values) {
-  *reinterpret_cast<Pack<T, V>*>(to) = values;
+  *static_cast<Pack<T, V>*>(__builtin_assume_aligned(to, sizeof(values))) = values;
 }
 
+// To global memory.
 template <int V, typename T>
 GANENGINE_DEVICE void store_narrow(T* to, const Wide<T> (&values)[V]) {
   Pack<T, V> packed;

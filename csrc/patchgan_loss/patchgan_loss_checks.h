@@ -22,12 +22,13 @@ inline void check_maps(const std::vector<Tensor>& maps) {
   }
 }
 
-inline void check_inputs(const std::vector<Tensor>& maps, const std::vector<double>& targets,
-                         const std::optional<Tensor>& samples, int64_t mode) {
+// `targets`: how many there are.
+inline void check_options(const std::vector<Tensor>& maps, size_t targets, const std::optional<Tensor>& samples,
+                          int64_t mode) {
   check_maps(maps);
   check(mode >= 0 && mode < kModes, kOp, "expected a mode from 0 to ", kModes - 1, ", got ", mode);
-  check(targets.size() == (samples ? 0 : maps.size()), kOp, "expected a target per map, or none and samples; got ",
-        targets.size(), " targets for ", maps.size(), " maps");
+  check(targets == (samples ? 0 : maps.size()), kOp, "expected a target per map, or none and samples; got ", targets,
+        " targets for ", maps.size(), " maps");
   if (samples) {
     check_tensor(kOp, "samples", *samples, {maps[0].size(0)}, accumulation_type(maps[0].scalar_type()), maps[0]);
   }

@@ -40,7 +40,7 @@ std::tuple<Tensor, std::vector<Tensor>> forward_cuda(const std::vector<Tensor>& 
                                                      const std::vector<double>& targets,        // one each, or none
                                                      const std::optional<Tensor>& samples_any,  // [N], or none
                                                      int64_t mode, bool mean) {
-  check_inputs(maps_any, targets, samples_any, mode);
+  check_options(maps_any, targets.size(), samples_any, mode);
   const OnDeviceOf device(kOp, maps_any[0]);
   const std::vector<Tensor> maps = all_contiguous(maps_any), slopes = empty_like_all(maps);
   const auto samples = contiguous(samples_any);

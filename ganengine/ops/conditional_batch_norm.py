@@ -224,10 +224,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.batch_statistics = given_mean is None
     # The statistics count as constants: the gradients below know how they depend on x.
     ctx.mark_non_differentiable(mean, var)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, gamma, beta, labels, mean, var)
 
 
-def _gradient(ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _gradient(ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad_y is None:
+        return (None,) * 8
     grads = call_backward(grad_y, *ctx.saved_tensors, ctx.batch_statistics, ctx.eps, ctx.slope)
     needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad, strict=False))
     return (*needed, None, None, None, None, None)

@@ -135,10 +135,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     _, _, ctx.pieces, _, ctx.dropout, _, _ = inputs
     winner = output[1]
     ctx.mark_non_differentiable(winner)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(winner)
 
 
-def _gradient(ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _gradient(ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad_y is None:
+        return (None,) * 7
     grads = call_backward(grad_y, *ctx.saved_tensors, ctx.pieces, ctx.dropout)
     needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad, strict=False))
     return (*needed, None, None, None, None, None)

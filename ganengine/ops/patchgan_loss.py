@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from ganengine.errors import UserError
 from ganengine.ops import dispatch
 from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe
-from ganengine.ops.registration import LIBRARY, define, differentiate, set_gradient
+from ganengine.ops.registration import LIBRARY, below_autograd, define, differentiate, traced
 
 OP = "patchgan_loss"
 
@@ -120,7 +120,8 @@ def patchgan_loss(
     numbers, samples = _targets(maps, target, mode, smoothing)
     arguments = (maps, numbers, samples, NUMBERS[mode], reduction == "mean")
     if dispatch.takes_op(OP, maps[0].device.type):
-        loss: Tensor = FORWARD(*arguments)[0]
+        call = FORWARD if traced() else _above_autograd
+        loss: Tensor = call(*arguments)[0]
         return loss
     return reference_loss(*arguments)
 
@@ -209,46 +210,39 @@ def _fake_backward(grad_loss: Tensor, slopes: Sequence[Tensor], maps: Sequence[T
 
 
 class _Gradient(torch.autograd.Function):
-    """The forward op below autograd.
-
-    `torch.library.register_autograd` packs and unpacks tensor lists in Python, which doubles the cost of a small
-    map; a Function of as many arguments as there are maps does without.
-    """
+    """The forward op below autograd, as a Function of as many arguments as there are maps."""
 
     @staticmethod
     def forward(
-        ctx: Any, keyset: Any, targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool, *maps: Tensor
+        ctx: Any, targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool, *maps: Tensor
     ) -> tuple[Tensor, ...]:
-        loss, slopes = _below_autograd(keyset, maps, targets, samples, mode, mean)
+        loss, slopes = below_autograd(FORWARD, maps, targets, samples, mode, mean)
         ctx.targets, ctx.mode, ctx.mean = targets, mode, mean
         # f' counts as a constant: the gradient of the backward op knows how it depends on the maps.
         ctx.mark_non_differentiable(*slopes)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(samples, *slopes, *maps)
         return loss, *slopes
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if grad_loss is None:
+            return (None,) * len(ctx.needs_input_grad)
         samples, *saved = ctx.saved_tensors
         slopes, maps = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        grads = BACKWARD(grad_loss, slopes, maps, ctx.targets, samples, ctx.mode, ctx.mean)
-        needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad[5:], strict=True))
-        return (None, None, None, None, None, *needed)
+        arguments = (grad_loss, slopes, maps, ctx.targets, samples, ctx.mode, ctx.mean)
+        grads = BACKWARD(*arguments) if torch.is_grad_enabled() or traced() else below_autograd(BACKWARD, *arguments)
+        needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad[4:], strict=True))
+        return (None, None, None, None, *needed)
 
 
-def _autograd(
-    keyset: Any, maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool
+def _above_autograd(
+    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool
 ) -> tuple[Tensor, Sequence[Tensor]]:
     if torch.is_grad_enabled() and any(m.requires_grad for m in maps):
-        loss, *slopes = _Gradient.apply(keyset, targets, samples, mode, mean, *maps)  # type: ignore[no-untyped-call]
+        loss, *slopes = _Gradient.apply(targets, samples, mode, mean, *maps)  # type: ignore[no-untyped-call]
         return loss, slopes
-    return _below_autograd(keyset, maps, targets, samples, mode, mean)
-
-
-def _below_autograd(keyset: Any, *arguments: Any) -> tuple[Tensor, Sequence[Tensor]]:
-    with torch._C._AutoDispatchBelowAutograd():
-        result: tuple[Tensor, Sequence[Tensor]] = FORWARD.redispatch(
-            keyset & torch._C._after_autograd_keyset, *arguments
-        )
+    result: tuple[Tensor, Sequence[Tensor]] = below_autograd(FORWARD, maps, targets, samples, mode, mean)
     return result
 
 
@@ -282,8 +276,8 @@ BACKWARD = define(
     reference=reference_backward,
     fake=_fake_backward,
 )
-LIBRARY.impl(OP, _autograd, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
-set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
+LIBRARY.impl(OP, _above_autograd, "Autograd")  # type: ignore[no-untyped-call]
+torch.library.register_autograd(BACKWARD, _gradient_backward, setup_context=_save_backward, lib=LIBRARY)
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ def set_gradient(
     """Give an op its gradient, and return the function by which our own Python calls it.
 
     That function does what the op does, without the way through the dispatcher to Python and back, which costs more
-    than the kernel where tensors are small; tracing and transforms get the op itself. The op takes its tensors singly,
-    not in a list.
+    than the kernel where tensors are small; tracing and transforms get the op itself. The op takes and returns its
+    tensors singly, not in a list.
 
     Args:
         op: as `define` returned it.
@@ -49,8 +49,7 @@ def set_gradient(
     class Gradient(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
-            with torch._C._AutoDispatchBelowAutograd():
-                output = op(*inputs)
+            output = below_autograd(op, *inputs)
             save(ctx, inputs, output)
             return output
 
@@ -61,15 +60,24 @@ def set_gradient(
     def above_autograd(*inputs: Any) -> Any:
         if torch.is_grad_enabled() and any(isinstance(i, Tensor) and i.requires_grad for i in inputs):
             return Gradient.apply(*inputs)  # type: ignore[no-untyped-call]
-        with torch._C._AutoDispatchBelowAutograd():
-            return op(*inputs)
+        return below_autograd(op, *inputs)
 
     def call(*inputs: Any) -> Any:
-        traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-        return op(*inputs) if traced else above_autograd(*inputs)
+        return op(*inputs) if traced() else above_autograd(*inputs)
 
     LIBRARY.impl(op._schema.name.partition("::")[2], above_autograd, "Autograd")  # type: ignore[no-untyped-call]
     return call
+
+
+def below_autograd(op: torch._ops.OpOverload, *inputs: Any) -> Any:
+    """Call an op without recording anything: the kernel, or the reference, as it stands."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*inputs)
+
+
+def traced() -> bool:
+    """Return whether a compiler or a transform is looking on, which must see the op itself."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def differentiate(

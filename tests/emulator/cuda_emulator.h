@@ -51,6 +51,10 @@ struct dim3 {
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+
 using cudaStream_t = void*;
 using __half = c10::Half;
 using __nv_bfloat16 = c10::BFloat16;
@@ -59,6 +63,7 @@ inline float __half2float(__half value) { return value; }
 inline __half __float2half_rn(float value) { return value; }
 inline float __bfloat162float(__nv_bfloat16 value) { return value; }
 inline __nv_bfloat16 __float2bfloat16_rn(float value) { return value; }
+inline void __stwb(uint4* to, uint4 value) { std::memcpy(to, &value, sizeof value); }
 
 namespace emulator {
 
