@@ -35,7 +35,7 @@ CUDA_SOURCES = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/*/*_cuda
 HEADERS = sorted(str(p.relative_to(ROOT)) for p in (*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh")))
 
 COMMON_FLAGS = ["-std=c++17", "-O3", f"-DTORCH_TARGET_VERSION=0x{OLDEST[0]:02x}{OLDEST[1]:02x}000000000000"]
-# Contraction is off because kernels say themselves where they want a fused multiply-add: forward and backward must round
+# Contraction is off because kernels say where they want a fused multiply-add: forward and backward must round
 # alike. Neither of the two others changes a value: nobody reads errno or floating-point traps here.
 CPU_FLAGS = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 CPU_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]

@@ -29,6 +29,7 @@ def ganengine_commands() -> list[Component]:
         Component("info", "one variant: options, presets, fields", f"{where}.installed:show_info"),
         Component("plugins", "plugins doctor, plugins test NAME", f"{where}.plugins:plugins"),
         Component("data", "data inspect: what is in a folder", f"{where}.data:data"),
+        Component("bench", "bench ops: fused against eager and torch.compile", f"{where}.bench:bench"),
         Component("doctor", "versions, kernels, devices, fast paths", f"{where}.doctor:doctor"),
     ]
 

@@ -94,7 +94,7 @@ GANENGINE_DEVICE Pack<T, V> load(const T* from) {
 
 template <int V, typename T>
 GANENGINE_DEVICE void store(T* to, const Pack<T, V>& values) {
-  *static_cast<Pack<T, V>*>(__builtin_assume_aligned(to, sizeof(values))) = values;
+  *reinterpret_cast<Pack<T, V>*>(to) = values;
 }
 
 // To global memory.
@@ -103,12 +103,22 @@ GANENGINE_DEVICE void store_narrow(T* to, const Wide<T> (&values)[V]) {
   Pack<T, V> packed;
 #pragma unroll
   for (int j = 0; j < V; ++j) narrow(values[j], packed.at[j]);
-  store<V>(to, packed);
+  if constexpr (sizeof(packed) == sizeof(uint4)) {  // nvcc may take the store of a record apart, but not this
+    uint4 word;
+    memcpy(&word, &packed, sizeof word);
+    __stwb(reinterpret_cast<uint4*>(to), word);
+  } else {
+    store<V>(to, packed);
+  }
 }
 
 // Host side: the geometry of launches.
 
-constexpr int kThreads = 256;                // of a block, where nothing speaks for another number
+#ifdef GANENGINE_THREADS
+constexpr int kThreads = GANENGINE_THREADS;
+#else
+constexpr int kThreads = 256;  // of a block, where nothing speaks for another number
+#endif
 constexpr int64_t kMostShared = 47 * 1024;   // bytes of dynamic shared memory: every GPU has 48 KiB without asking, a
                                              // kernel's own arrays take at most one of them
 constexpr int64_t kMostBlocks = 2147483647;  // gridDim.x; kernels walk on where there is more to do

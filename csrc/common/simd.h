@@ -58,7 +58,17 @@ GANENGINE_INLINE A sum_lanes(const A* lanes) {
 }
 template <typename A>
 GANENGINE_INLINE A sum(Vector<A> v) {
+#if GANENGINE_VECTOR_BYTES == 64  // the general form takes the first halves through memory
+  if constexpr (sizeof(A) == 4) {
+    const __m256 half = _mm512_castps512_ps256((__m512)v) + _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 1);
+    return sum_lanes<A, 32>((const A*)&half);
+  } else {
+    const __m256d half = _mm512_castpd512_pd256((__m512d)v) + _mm512_maskz_extractf64x4_pd(0xf, (__m512d)v, 1);
+    return sum_lanes<A, 32>((const A*)&half);
+  }
+#else
   return sum_lanes<A, GANENGINE_VECTOR_BYTES>((const A*)&v);
+#endif
 }
 
 // ---- a * b + c in one rounding where the machine can, which all but the baseline of x86-64 do
@@ -86,9 +96,16 @@ GANENGINE_INLINE V fma(V a, V b, V c) {
 
 // ---- 16-bit numbers, widened in registers
 
-GANENGINE_INLINE Vector<float> widen(Half16 bits, bfloat16) {
-  return (Vector<float>)(__builtin_convertvector(bits, Vector<uint32_t>) << 16);
+GANENGINE_INLINE Vector<uint32_t> widen(Half16 bits) {
+#if GANENGINE_VECTOR_BYTES == 64  // one instruction; GCC 12 makes four of the general form
+  return (Vector<uint32_t>)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)bits);
+#elif GANENGINE_VECTOR_BYTES == 32
+  return (Vector<uint32_t>)_mm256_cvtepu16_epi32((__m128i)bits);
+#else
+  return __builtin_convertvector(bits, Vector<uint32_t>);
+#endif
 }
+GANENGINE_INLINE Vector<float> widen(Half16 bits, bfloat16) { return (Vector<float>)(widen(bits) << 16); }
 
 GANENGINE_INLINE Half16 narrow(Vector<float> v, bfloat16) {
   const Vector<uint32_t> bits = (Vector<uint32_t>)v;
@@ -111,7 +128,7 @@ GANENGINE_INLINE Half16 narrow(Vector<float> v, float16) {
 }
 #else
 GANENGINE_INLINE Vector<float> widen(Half16 bits, float16) {
-  const Vector<uint32_t> wide = __builtin_convertvector(bits, Vector<uint32_t>);
+  const Vector<uint32_t> wide = widen(bits);
   const Vector<uint32_t> sign = (wide & 0x8000) << 16, magnitude = (wide & 0x7fff) << 13;
   // A multiplication by 2^112 moves the exponent's bias and normalises subnormals; infinity and NaN keep all ones.
   const Vector<uint32_t> moved = (Vector<uint32_t>)((Vector<float>)magnitude * 0x1p112f);
@@ -214,11 +231,27 @@ GANENGINE_INLINE Mask<A> first_lanes(int64_t count) {
 
 // ---- functions; the polynomials are minimax fits of our own
 
+// a where a > b, else b: one instruction, which hands on NaN in b.
+GANENGINE_INLINE Vector<float> larger(Vector<float> a, Vector<float> b) {
+#if GANENGINE_VECTOR_BYTES == 64
+  return (Vector<float>)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#elif GANENGINE_VECTOR_BYTES == 32
+  return (Vector<float>)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+GANENGINE_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) { return a > b ? a : b; }
+
+GANENGINE_INLINE Vector<float> magnitude(Vector<float> v) {
+  return (Vector<float>)((Vector<int32_t>)v & 0x7fffffff);
+}
+GANENGINE_INLINE Vector<double> magnitude(Vector<double> v) { return v < Vector<double>{} ? -v : v; }
+
 // e^x for x <= 0, error below 2 ulp: 2^n e^r with |r| <= ln 2 / 2. NaN stays NaN.
 GANENGINE_INLINE Vector<float> exp_negative(Vector<float> x) {
-  const Vector<float> low = splat(-104.0f);  // e^-104 rounds to 0
-  const Vector<float> clamped = x < low ? low : x;
-  const Vector<float> magic = splat(0x1.8p23f);  // adding it rounds to an integer, kept in the low bits
+  const Vector<float> clamped = larger(splat(-104.0f), x);  // e^-104 rounds to 0
+  const Vector<float> magic = splat(0x1.8p23f);             // adding it rounds to an integer, kept in the low bits
   const Vector<float> shifted = fma(clamped, splat(0x1.715476p0f), magic);
   const Vector<float> n = shifted - magic;
   Vector<float> r = fma(n, splat(-0x1.62e4p-1f), clamped);  // ln 2 in two parts, the first of few bits: n times it is exact
@@ -229,29 +262,29 @@ GANENGINE_INLINE Vector<float> exp_negative(Vector<float> x) {
   p = fma(p, r, splat(0.166665206294f));
   p = fma(p, r, splat(0.499999934476f));
   p = fma(p * r, r, r) + 1.0f;
+#if GANENGINE_VECTOR_BYTES == 64
+  return (Vector<float>)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
+#else
   // In two factors, as 2^n itself may be subnormal.
   const Vector<int32_t> power = (Vector<int32_t>)shifted - 0x4b400000;
   const Vector<int32_t> half = power >> 1;
   const Vector<float> first = (Vector<float>)((half + 127) << 23), second = (Vector<float>)((power - half + 127) << 23);
   return p * first * second;
+#endif
 }
 
-// log(1 + x) for 0 <= x <= 1, error below 2 ulp. NaN stays NaN.
+// log(1 + x) for 0 <= x <= 1, error below 2 ulp: x + x^2 q(x). NaN stays NaN.
 GANENGINE_INLINE Vector<float> log1p_unit(Vector<float> x) {
-  // Above sqrt 2 - 1: log(1 + x) = ln 2 + log(1 + f), f = (x - 1) / 2.
-  const Mask<float> upper = x > splat(0.41421357f);
-  const Vector<float> f = upper ? (x - 1.0f) * 0.5f : x;
-  Vector<float> p = splat(-0.076344299073f);
-  p = fma(p, f, splat(0.127615503601f));
-  p = fma(p, f, splat(-0.131601950531f));
-  p = fma(p, f, splat(0.14201762467f));
-  p = fma(p, f, splat(-0.166233564794f));
-  p = fma(p, f, splat(0.200012266675f));
-  p = fma(p, f, splat(-0.250008210562f));
-  p = fma(p, f, splat(0.333333317097f));
-  const Vector<float> square = f * f;
-  const Vector<float> small = fma(p * f, square, square * -0.5f) + f;
-  return upper ? small + 0.69314718056f : small;
+  Vector<float> q = splat(-0.00331842020886f);
+  q = fma(q, x, splat(0.020204349346f));
+  q = fma(q, x, splat(-0.0576640026167f));
+  q = fma(q, x, splat(0.106805109197f));
+  q = fma(q, x, splat(-0.153553701146f));
+  q = fma(q, x, splat(0.196953915462f));
+  q = fma(q, x, splat(-0.249585857043f));
+  q = fma(q, x, splat(0.333305111602f));
+  q = fma(q, x, splat(-0.499999327584f));
+  return fma(x * x, q, x);
 }
 
 GANENGINE_INLINE Vector<double> exp_negative(Vector<double> x) {

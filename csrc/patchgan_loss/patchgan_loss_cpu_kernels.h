@@ -17,9 +17,9 @@ GANENGINE_INLINE Point<A> evaluate(Vector<A> l, A target) {
   if constexpr (kMode == Mode::bce) {
     // log(1 + e^l) = max(l, 0) + log(1 + e^-|l|). Written from -l, so that the large parts cancel exactly where the loss
     // is small, and infinite logits give what the reference gives.
-    const Vector<A> e = exp_negative(l > zero ? -l : l);
+    const Vector<A> e = exp_negative(-magnitude(l));
     const Vector<A> inverse = A(1) / (A(1) + e);
-    const Vector<A> value = ((A(1) - target) * l + (l < zero ? -l : zero)) + log1p_unit(e);
+    const Vector<A> value = ((A(1) - target) * l + larger(-l, zero)) + log1p_unit(e);
     return {value, (l < zero ? e * inverse : inverse) - t};
   } else if constexpr (kMode == Mode::ls) {
     const Vector<A> d = l - t;

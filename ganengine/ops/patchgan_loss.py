@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from ganengine.errors import UserError
 from ganengine.ops import dispatch
-from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe
+from ganengine.ops.checks import FLOATS, accumulation_dtype, check_choice, check_device, check_float, describe
 from ganengine.ops.registration import LIBRARY, below_autograd, define, differentiate, traced
 
 OP = "patchgan_loss"
@@ -210,39 +210,35 @@ def _fake_backward(grad_loss: Tensor, slopes: Sequence[Tensor], maps: Sequence[T
 
 
 class _Gradient(torch.autograd.Function):
-    """The forward op below autograd, as a Function of as many arguments as there are maps."""
+    """The loss below autograd, as a Function of as many tensors as there are maps; f' goes into a list, `kept`."""
 
     @staticmethod
-    def forward(
-        ctx: Any, targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool, *maps: Tensor
-    ) -> tuple[Tensor, ...]:
-        loss, slopes = below_autograd(FORWARD, maps, targets, samples, mode, mean)
-        ctx.targets, ctx.mode, ctx.mean = targets, mode, mean
+    def forward(ctx: Any, arguments: tuple[Any, ...], kept: list[Tensor], *maps: Tensor) -> Tensor:
+        targets, samples, mode, mean = arguments
+        loss: Tensor
+        loss, slopes = below_autograd(FORWARD, maps, *arguments)
+        kept += slopes
+        ctx.arguments = targets, mode, mean
         # f' counts as a constant: the gradient of the backward op knows how it depends on the maps.
-        ctx.mark_non_differentiable(*slopes)
-        ctx.set_materialize_grads(False)
         ctx.save_for_backward(samples, *slopes, *maps)
-        return loss, *slopes
+        return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        if grad_loss is None:
-            return (None,) * len(ctx.needs_input_grad)
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         samples, *saved = ctx.saved_tensors
-        slopes, maps = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        arguments = (grad_loss, slopes, maps, ctx.targets, samples, ctx.mode, ctx.mean)
+        targets, mode, mean = ctx.arguments
+        half = len(saved) // 2
+        arguments = (grad_loss, saved[:half], saved[half:], targets, samples, mode, mean)
         grads = BACKWARD(*arguments) if torch.is_grad_enabled() or traced() else below_autograd(BACKWARD, *arguments)
-        needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad[4:], strict=True))
-        return (None, None, None, None, *needed)
+        return None, None, *grads
 
 
-def _above_autograd(
-    maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool
-) -> tuple[Tensor, Sequence[Tensor]]:
+def _above_autograd(maps: Sequence[Tensor], *arguments: Any) -> tuple[Tensor, Sequence[Tensor]]:
     if torch.is_grad_enabled() and any(m.requires_grad for m in maps):
-        loss, *slopes = _Gradient.apply(targets, samples, mode, mean, *maps)  # type: ignore[no-untyped-call]
+        slopes: list[Tensor] = []
+        loss: Tensor = _Gradient.apply(arguments, slopes, *maps)  # type: ignore[no-untyped-call]
         return loss, slopes
-    result: tuple[Tensor, Sequence[Tensor]] = below_autograd(FORWARD, maps, targets, samples, mode, mean)
+    result: tuple[Tensor, Sequence[Tensor]] = below_autograd(FORWARD, maps, *arguments)
     return result
 
 
@@ -298,16 +294,17 @@ def _check_maps(maps: Sequence[Tensor]) -> None:
         raise UserError(f"{OP}: expected one map of logits or several, got an empty list.")
     first = maps[0]
     for k, m in enumerate(maps):
-        name = f"maps[{k}]"
-        check_float(OP, name, m)
-        check_device(OP, name, m, "maps[0]", first.device)
+        if m.dtype not in FLOATS:
+            check_float(OP, f"maps[{k}]", m)
         if m.dim() == 0:
-            raise UserError(f"{OP}: expected {name} [N, ...], got a single number.")
-        if m.shape[0] != first.shape[0] or m.dtype != first.dtype:
+            raise UserError(f"{OP}: expected maps[{k}] [N, ...], got a single number.")
+        if m is not first and (m.shape[0] != first.shape[0] or m.dtype != first.dtype):
             raise UserError(
-                f"{OP}: expected maps of one batch and dtype, got maps[0] {describe(first)} and {name} {describe(m)}. "
-                "Call the loss once for each."
+                f"{OP}: expected maps of one batch and dtype, got maps[0] {describe(first)} and maps[{k}] "
+                f"{describe(m)}. Call the loss once for each."
             )
+        if m is not first:
+            check_device(OP, f"maps[{k}]", m, "maps[0]", first.device)
 
 
 def _targets(

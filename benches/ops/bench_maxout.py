@@ -1,0 +1,18 @@
+"""The whole Maxout layer: eager PyTorch, torch.compile, the fused op and the floor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ganengine.bench import maxout
+from ganengine.bench.case import PASSES, Case
+from ganengine.bench.ops import WAYS
+
+
+@pytest.mark.parametrize("way", [*WAYS, "floor"])
+@pytest.mark.parametrize("which", PASSES)
+@pytest.mark.parametrize("case", maxout.cases(), ids=str)
+def test_maxout(case: Case, which: str, way: str, start: Any, benchmark: Any) -> None:
+    benchmark(start(case, which, way))

@@ -1,0 +1,18 @@
+"""PatchGAN loss, D's side and G's: eager PyTorch, torch.compile, the fused op and the floor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ganengine.bench import patchgan_loss
+from ganengine.bench.case import PASSES, Case
+from ganengine.bench.ops import WAYS
+
+
+@pytest.mark.parametrize("way", [*WAYS, "floor"])
+@pytest.mark.parametrize("which", PASSES)
+@pytest.mark.parametrize("case", patchgan_loss.cases(), ids=str)
+def test_patchgan_loss(case: Case, which: str, way: str, start: Any, benchmark: Any) -> None:
+    benchmark(start(case, which, way))

@@ -1,0 +1,16 @@
+"""The case table: every op that is measured, in the order of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ganengine.bench import conditional_batch_norm, maxout, null, patchgan_loss
+from ganengine.bench.case import Case
+
+MODULES = {module.OP: module for module in (conditional_batch_norm, patchgan_loss, maxout, null)}
+
+
+def cases(ops: Sequence[str] = tuple(MODULES), *, quick: bool = False) -> list[Case]:
+    """Return the cases of the named ops; quick: one each."""
+    modules = [MODULES[op] for op in ops]
+    return [case for module in modules for case in (module.quick_cases() if quick else module.cases())]

@@ -1,0 +1,58 @@
+"""What the figures were measured on."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ganengine import ops
+from ganengine.bench import null
+from ganengine.bench.timing import QUICK, interleaved
+from ganengine.hardware import cpu_name
+
+COMPILED = "compiled"
+_COPIED = 2**24
+"""Elements: 64 MiB of float32, beyond any cache."""
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return processor, threads, versions, kernels, speed of copying, and the load: programs at work, last minute."""
+    return {
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "kernels": kernels(device),
+        "copy_gb_s": copy_gb_s(device),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def kernels(device: torch.device) -> dict[str, str]:
+    """Return, by op, "compiled" or why there is no kernel for the device."""
+    found = {k.op: COMPILED if k.compiled else "; ".join(k.reasons) for k in ops.kernels() if k.device == device.type}
+    key = getattr(torch._C.DispatchKey, device.type.upper())
+    names = [f"ganengine::{null.OP}", f"ganengine::{null.OP}_backward"]
+    compiled = all(torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for name in names)
+    # The template op is no part of the report of kernels; it is built, or not, with the others.
+    found[null.OP] = COMPILED if compiled else next((r for r in found.values() if r != COMPILED), "was not built")
+    return found
+
+
+def copy_gb_s(device: torch.device) -> float:
+    """Return 10^9 bytes per second, read and written, of copying 64 MiB into memory that is there already."""
+    source = torch.ones(_COPIED, device=device)
+    target = torch.empty_like(source)
+    samples = interleaved({"copy": lambda: target.copy_(source)}, QUICK, waiting(device))["copy"]
+    return 2 * source.nbytes / (1e6 * statistics.median(samples))
+
+
+def waiting(device: torch.device) -> Callable[[], None]:
+    """Return the function that waits for the device."""
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return lambda: None

@@ -1,0 +1,103 @@
+"""`ganengine bench ops`: the object that it prints, its table, and wrong use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from ganengine.bench import machine, timing
+
+Go = Callable[..., Any]
+OPS = ["conditional_batch_norm", "patchgan_loss", "maxout", "null"]
+ROW = {
+    *("op", "shape", "dtype", "layout", "pass", "max_error", "eager_ms", "compile_ms", "fused_ms", "floor_ms"),
+    *("ratio_eager", "ratio_compile", "peak_bytes"),
+}
+TOLD = {"case", "eager_form", "peak_bytes_eager", "peak_bytes_compile", "error", "reason"}
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the fewest samples that there can be."""
+    hurry = timing.Effort(least_rounds=2, seconds=0.0)
+    monkeypatch.setattr(timing, "QUICK", hurry)
+    monkeypatch.setattr(machine, "QUICK", hurry)
+
+
+def test_one_object(go: Go) -> None:
+    done = go("bench", "ops", "--quick", "--json")
+    assert done.status == 0, done.err
+    assert done.out.count("\n") == 1
+    record = json.loads(done.out)
+    assert record["schema"] == 1
+    assert {"cpu", "threads", "torch", "kernels", "copy_gb_s"} <= record["machine"].keys()
+    assert record["machine"]["torch"] == torch.__version__
+    assert record["machine"]["copy_gb_s"] > 0
+    kernels = record["machine"]["kernels"]
+    assert list(kernels) == OPS
+    assert [(row["op"], row["pass"]) for row in record["cases"]] == [
+        (op, which) for op in OPS for which in ("forward", "forward+backward")
+    ]
+    for row in record["cases"]:
+        assert row.keys() == ROW | TOLD
+        for name in ("eager_ms", "floor_ms", *(["fused_ms"] if kernels[row["op"]] == "compiled" else [])):
+            assert row[name].keys() == {"median", "p25", "p75"}
+            assert 0 < row[name]["p25"] <= row[name]["median"] <= row[name]["p75"]
+        assert (row["compile_ms"], row["ratio_compile"]) == (None, None)
+        assert "torch.compile was left out (as --quick does)" in row["reason"]
+        assert row["error"] is False
+        if kernels[row["op"]] == "compiled":
+            assert row["ratio_eager"] == pytest.approx(row["eager_ms"]["median"] / row["fused_ms"]["median"])
+            assert row["max_error"] < 1e-5
+        else:
+            assert (row["fused_ms"], row["ratio_eager"], row["max_error"], row["peak_bytes"]) == (None,) * 4
+            assert f"no fused kernel: {kernels[row['op']]}" in row["reason"]
+    assert "floor" in done.err  # the table
+
+
+def test_a_table_for_people(go: Go) -> None:
+    done = go("bench", "ops", "--op", "null", "--quick")
+    assert done.status == 0, done.err
+    for word in (f"torch {torch.__version__}", "thread", "kernels for", "64x1x30x30", "x eager", "floor", "null"):
+        assert word in done.out
+    assert "patchgan_loss" not in "\n".join(line for line in done.out.splitlines() if not line.startswith("kernels"))
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(done.out)
+
+
+def test_unequal_results_end_with_status_1(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ganengine.bench import equality, ops
+
+    monkeypatch.setattr(ops, "TOLERANCE", dict.fromkeys(equality.TOLERANCE, -1.0))
+    done = go("bench", "ops", "--op", "null", "--quick", "--json")
+    assert done.status == 1
+    assert all(row["error"] and row["eager_ms"] is None for row in json.loads(done.out)["cases"])
+    assert "differs from float64" in done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("bench op", 'expected `ganengine bench ops`, got "op". Did you mean ops?'),
+        ("bench train", 'expected `ganengine bench ops`, got "train"'),
+        ("bench ops --op maxot", "invalid choice 'maxot' for argument '--op'"),
+        ("bench ops --fast", "Unrecognized options: --fast"),
+        ("bench ops --device tpu", "expected auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_wrong_use(go: Go, line: str, message: str) -> None:
+    done = go(*line.split())
+    assert (done.status, done.out) == (2, "")
+    assert message in " ".join(done.err.split())
+
+
+def test_help(go: Go) -> None:
+    assert "usage: ganengine bench ops" in go("bench").out
+    told = go("bench", "ops", "--help")
+    assert told.status == 0
+    for option in ("--op", "--quick", "--device", "--json"):
+        assert option in told.out
