@@ -7,6 +7,7 @@ the package installs without kernels, and ganengine/_build.json says why; a CUDA
     GANENGINE_BUILD=require    a failure is an error, and so is a warning: for developers and CI, as a compiler that is
                                still to come must not cost anybody the kernels by a new warning
     GANENGINE_BUILD=off        nothing is compiled, and what an earlier build left is removed
+    GANENGINE_CUDA=1           compile the CUDA kernels beside a torch without CUDA too: for wheels that serve both
     CXX, CUDA_HOME             another compiler, another CUDA toolkit
 """
 
@@ -138,6 +139,8 @@ def _compile_cuda(temp: Path, torch: Torch, strict: bool) -> tuple[list[Step], l
     """Compile the CUDA sources; return the steps, what to link, and the facts."""
     if not CUDA_SOURCES:
         raise NoToolkitError("there are no CUDA sources")
+    if not torch.cuda and os.environ.get("GANENGINE_CUDA") != "1":
+        raise NoToolkitError("this torch has no CUDA; GANENGINE_CUDA=1 compiles the CUDA kernels all the same")
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     nvcc = str(Path(home) / "bin" / "nvcc") if home else shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).is_file():

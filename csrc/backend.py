@@ -28,6 +28,8 @@ class Torch:
 
     include: Path
     version: str
+    cuda: bool
+    """Whether it can use a GPU."""
 
 
 def find_torch() -> Torch | None:
@@ -62,8 +64,9 @@ def _torch_in(folder: Path) -> Torch | None:
     include, version = folder / "torch" / "include", folder / "torch" / "version.py"
     if not (include / "torch" / "csrc" / "stable" / "library.h").is_file() or not version.is_file():
         return None
-    stated = re.search(r"^__version__ = ['\"](.+?)['\"]", version.read_text(), re.MULTILINE)
+    text = version.read_text()
+    stated = re.search(r"^__version__ = ['\"](.+?)['\"]", text, re.MULTILINE)
     numbers = re.match(r"(\d+)\.(\d+)", stated[1]) if stated else None
     if stated is None or numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
         return None
-    return Torch(include, stated[1])
+    return Torch(include, stated[1], re.search(r"^cuda\b.*= ['\"]", text, re.MULTILINE) is not None)

@@ -36,6 +36,12 @@ int64_t set_isa(int64_t wanted) {
 
 }  // namespace
 
+#if GANENGINE_X86
+const bool native_bfloat16 = (__builtin_cpu_init(), __builtin_cpu_supports("avx512bf16"));
+#else
+const bool native_bfloat16 = false;
+#endif
+
 Isa isa() { return current().load(std::memory_order_relaxed); }
 
 }  // namespace ganengine

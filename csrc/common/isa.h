@@ -23,6 +23,9 @@ enum class Isa { baseline = 0, avx2 = 1, avx512 = 2 };
 // The best set that this machine has, or a lower one where set_isa has asked for it.
 Isa isa();
 
+// Whether the machine has AVX512_BF16, for the one instruction that avx512 uses of it.
+extern const bool native_bfloat16;
+
 // Kernel of this machine's instruction set among the three of a name: GANENGINE_CHOOSE(maxout, forward<float>).
 #if GANENGINE_X86
 #define GANENGINE_CHOOSE(op, ...)                                                            \

@@ -14,8 +14,8 @@ constexpr int64_t kBlock = 64;  // channels that a block has at most
 template <Activation kActivation, typename A>
 GANENGINE_INLINE Vector<A> activated(Vector<A> z, A slope) {
   if constexpr (kActivation == Activation::none) return z;
-  const Vector<A> below = kActivation == Activation::relu ? Vector<A>{} : z * slope;
-  return z <= Vector<A>{} ? below : z;
+  if constexpr (kActivation == Activation::relu) return larger(Vector<A>{}, z);
+  return z <= Vector<A>{} ? z * slope : z;
 }
 
 template <Activation kActivation, typename A>

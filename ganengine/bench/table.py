@@ -15,7 +15,7 @@ from ganengine.bench.machine import COMPILED
 
 _IDLE = 0.5
 """Load below which nothing else of weight was running."""
-_WIDTH = 150
+_WIDTH = 180
 """Columns where the output is no terminal: nothing is broken over two lines."""
 
 
@@ -41,9 +41,8 @@ def show(record: Mapping[str, Any], console: Console) -> None:
     for op, rows in groupby(record["cases"], key=lambda row: str(row["op"])):
         console.print(_table(op, list(rows), notes))
     console.print(
-        "ms, median and half the distance of the quartiles; x: how many times the fused op is faster; error: largest "
-        "|fused - float64| / max |float64|; MB: peak of fused / eager; cl: "
-        "channels-last.",
+        "ms, median and half the distance of the quartiles; x: how many times the fused op is faster; / floor: fused over "
+        "floor; error: largest |fused - float64| / max |float64|; MB: peak of fused / eager; cl: channels-last.",
         style="dim",
     )
     for reason, concerned in notes.items():
@@ -51,8 +50,10 @@ def show(record: Mapping[str, Any], console: Console) -> None:
 
 
 def _table(op: str, rows: Sequence[Mapping[str, Any]], notes: dict[str, dict[str, None]]) -> Table:
-    table = Table("case", "shape", "dtype", "pass", title=op, title_justify="left", title_style="bold")
-    for name in ("eager", "compile", "fused", "floor", "x eager", "x compile", "x floor", "error", "MB"):
+    table = Table(title=op, title_justify="left", title_style="bold")
+    for name in ("case", "shape", "dtype", "pass"):
+        table.add_column(name, overflow="fold")
+    for name in ("eager", "compile", "fused", "floor", "x eager", "x compile", "/ floor", "error", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         if row["reason"]:
@@ -67,7 +68,7 @@ def _table(op: str, rows: Sequence[Mapping[str, Any]], notes: dict[str, dict[str
             *(_time(row[f"{way}_ms"]) for way in ("eager", "compile", "fused", "floor")),
             _ratio(row["ratio_eager"]),
             _ratio(row["ratio_compile"]),
-            _ratio(floor["median"] / fused["median"] if fused and floor else None),
+            _ratio(fused["median"] / floor["median"] if fused and floor else None),
             "-" if row["max_error"] is None else f"{row['max_error']:.0e}",
             f"{_megabytes(row['peak_bytes'])} / {_megabytes(row['peak_bytes_eager'])}",
             style="red" if row["error"] else None,

@@ -1,4 +1,4 @@
-"""The ops by the CUDA kernels in the emulator, under the schemas of ganengine/ops: what the .cu files do, for CPU tensors."""
+"""The ops by the CUDA kernels in the emulator, by the schemas of ganengine/ops: what .cu files do, for CPU tensors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def _memory_order(x: Tensor) -> tuple[int, ...]:
     return (0, *range(2, x.dim()), 1)
 
 
-def _guess(size: Sequence[int], dtype: torch.dtype, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+def _guess(
+    size: Sequence[int], dtype: torch.dtype, memory_format: torch.memory_format = torch.contiguous_format
+) -> Tensor:
     """Return memory for a result, full of what no kernel would write."""
     empty = torch.empty(tuple(size), dtype=dtype, memory_format=memory_format)
     return empty.fill_(torch.nan if dtype.is_floating_point else 77)

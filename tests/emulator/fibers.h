@@ -5,6 +5,7 @@
 #include <csetjmp>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -24,11 +25,9 @@ class Crew {
   explicit Crew(int threads, uint64_t seed) : fibers_(threads), state_(seed * 2 + 1) {}
 
   // Runs body(0) ... body(threads - 1). Throws where some wait for what never comes.
-  template <typename Body>
-  void run(const Body& body) {
+  void run(const std::function<void(int)>& body) {
+    body_ = &body;
     const int threads = static_cast<int>(fibers_.size());
-    call_ = [](void* b, int thread) { (*static_cast<const Body*>(b))(thread); };
-    body_ = const_cast<void*>(static_cast<const void*>(&body));
     for (int thread = 0; thread < threads; ++thread) start(thread);
     int finished = 0;
     while (!ready_.empty()) {
@@ -82,7 +81,7 @@ class Crew {
   static void enter(unsigned high, unsigned low) {
     Crew* const crew = reinterpret_cast<Crew*>(static_cast<uintptr_t>(high) << 32 | low);
     try {
-      crew->call_(crew->body_, crew->running_);
+      (*crew->body_)(crew->running_);
     } catch (...) {
       crew->error_ = std::current_exception();
     }
@@ -115,8 +114,7 @@ class Crew {
   std::exception_ptr error_;
   uint64_t state_;
   int running_ = 0;
-  void (*call_)(void*, int) = nullptr;
-  void* body_ = nullptr;
+  const std::function<void(int)>* body_ = nullptr;
 };
 
 }  // namespace emulator

@@ -101,6 +101,28 @@ void cbn_backward(const std::string& dtype, const Numbers& sizes, bool rows, con
   });
 }
 
+// How sums over a tensor of that size are cut, and the scratch memory of a training step, without any of that memory.
+py::dict cbn_geometry(const Numbers& sizes, bool rows, int vector) {
+  const cbn::Extent extent = cbn_extent(sizes, rows);
+  py::dict found;
+  for (const bool statistics : {true, false}) {
+    const cbn::Tiling tiling =
+        statistics ? cbn::statistics_tiling(extent, vector, {}) : cbn::sums_tiling(extent, vector, {});
+    const dim3 block = rows ? cbn::row_block(tiling) : dim3(ganengine::kThreads);
+    py::dict facts;
+    facts["samples"] = tiling.samples;
+    facts["positions"] = tiling.positions;
+    facts["tile"] = tiling.tile;
+    facts["tiles"] = tiling.tiles;
+    facts["columns"] = tiling.columns;
+    facts["width"] = tiling.width;
+    facts["threads"] = block.x * block.y;
+    found[statistics ? "statistics" : "sums"] = facts;
+  }
+  found["scratch"] = cbn::forward_scratch(extent, true, 4) + cbn::backward_scratch(extent);
+  return found;
+}
+
 patch::Limits patch_limits(const std::optional<Numbers>& limits) {
   if (!limits) return {};
   return {(*limits)[0], (*limits)[1], (*limits)[2]};
@@ -179,6 +201,7 @@ void null_copy(const std::string& dtype, const Array& x, Array& y) {
 PYBIND11_MODULE(ganengine_emulator, m) {
   m.def("conditional_batch_norm", &cbn_forward);
   m.def("conditional_batch_norm_backward", &cbn_backward);
+  m.def("conditional_batch_norm_geometry", &cbn_geometry);
   m.def("patchgan_loss", &patch_forward);
   m.def("patchgan_loss_backward", &patch_backward);
   m.def("maxout", &maxout_forward);

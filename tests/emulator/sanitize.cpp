@@ -1,10 +1,10 @@
-// A program that runs the kernels under AddressSanitizer or ThreadSanitizer, on small tensors that reach each of them: with
-// packs and without, cut into tiles, with fewer blocks than work. Values are not looked at.
+// A program that runs the kernels under AddressSanitizer or ThreadSanitizer, on small tensors that reach each of them:
+// with packs and without, cut into tiles, with fewer blocks than work. Values are not looked at.
 //
 //     sanitize [--only OP] [--short NUMBER] [--skip FILE:LINE]
 //
-// To show that a sanitizer sees what it is there for, --short makes tensor NUMBER one element too small, and --skip leaves out
-// the barrier in that line. The last line of output is the number of tensors.
+// To show that a sanitizer sees what it is there for, --short makes tensor NUMBER one element too small, and --skip
+// leaves out the barrier in that line. The last line of output is the number of tensors.
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
@@ -42,13 +42,13 @@ void conditional_batch_norm(int64_t n, int64_t c, int64_t l, bool rows, int64_t 
   const std::unique_ptr<Array<int32_t>> labels(classes > 0 ? new Array<int32_t>(n) : nullptr);
   if (labels) (*labels)[0] = static_cast<int32_t>(classes - 1);
   const Classes<float> rows_of{gamma, beta, labels ? static_cast<const int32_t*>(*labels) : nullptr, nullptr, table};
-  const std::unique_ptr<float[]> forward_memory(new float[static_cast<size_t>(
-      forward_scratch(extent, batch_statistics, sizeof(float), limits))]);
+  const std::unique_ptr<float[]> forward_memory(
+      new float[static_cast<size_t>(forward_scratch(extent, batch_statistics, sizeof(float), limits))]);
   forward<float>(extent, x, rows_of, 1e-5, 0.2, batch_statistics, mean, var, y, forward_memory.get(), nullptr, limits);
   const std::unique_ptr<float[]> backward_memory(new float[static_cast<size_t>(backward_scratch(extent, limits))]);
   const Norm<float> norm{rows_of, mean, var, 1e-5f, 0.2f};
-  backward<float>(extent, grad_y, x, norm, batch_statistics, grad_x, grad_gamma, grad_beta, backward_memory.get(), nullptr,
-                  limits);
+  backward<float>(extent, grad_y, x, norm, batch_statistics, grad_x, grad_gamma, grad_beta, backward_memory.get(),
+                  nullptr, limits);
 }
 
 void patchgan_loss(int64_t n, std::vector<int64_t> sizes, bool per_sample, bool mean) {
@@ -63,9 +63,10 @@ void patchgan_loss(int64_t n, std::vector<int64_t> sizes, bool per_sample, bool 
   }
   const std::unique_ptr<Array<float>> targets(per_sample ? new Array<float>(n) : nullptr);
   Array<float> loss(mean ? 1 : n);
-  std::vector<ganengine::Sum<float>> memory(static_cast<size_t>(forward_scratch(forth, n, mean && !per_sample, limits)));
-  forward<float>(forth, n, targets ? static_cast<const float*>(*targets) : nullptr, Mode::bce, mean, loss, memory.data(),
-                 nullptr, limits);
+  std::vector<ganengine::Sum<float>> memory(
+      static_cast<size_t>(forward_scratch(forth, n, mean && !per_sample, limits)));
+  forward<float>(forth, n, targets ? static_cast<const float*>(*targets) : nullptr, Mode::bce, mean, loss,
+                 memory.data(), nullptr, limits);
   backward<float>(back, n, loss, mean, nullptr, limits);
 }
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from ganengine.ops import conditional_batch_norm as _  # noqa: F401  declares the ops
 from ganengine.ops.activation import SLOPES
 from ganengine.ops.maxout import reference as maxout_reference
 from ganengine.ops.maxout import reference_backward as maxout_reference_backward
@@ -120,7 +120,7 @@ def test_conditional_batch_norm_repeats_bit_by_bit_in_any_order(module: ModuleTy
 def test_labels_out_of_range_stop_the_launch(ops: Emulated, layout: str, label: int) -> None:
     a = CbnCase("", (4, 3, 5, 6), layout=layout).inputs(torch.float32)
     a["labels"][1] = label
-    with pytest.raises(RuntimeError, match="device-side assertion: .*a label is out of range"):
+    with pytest.raises(RuntimeError, match=r"device-side assertion: .*a label is out of range"):
         ops.conditional_batch_norm(a["x"], a["gamma"], a["beta"], a["labels"], None, None, EPS, 1.0)
 
 
@@ -148,6 +148,34 @@ def test_one_element_per_channel(ops: Emulated) -> None:
     assert not grad_x.any()
     assert not grad_gamma.any()
     assert torch.equal(grad_beta, torch.ones(1, 2))
+
+
+SIZES = st.integers(1, 2**20)
+
+
+@given(samples=SIZES, channels=SIZES, positions=SIZES, rows=st.booleans(), vector=st.sampled_from((1, 4, 8)))
+@settings(deadline=None)
+def test_tiles_cover_tensors_of_any_size(
+    module: ModuleType, samples: int, channels: int, positions: int, rows: bool, vector: int
+) -> None:
+    if rows:
+        channels *= vector
+    else:
+        positions *= vector
+    geometry = module.conditional_batch_norm_geometry([samples, channels, positions], rows, vector)
+    for name, merged in (("statistics", rows), ("sums", False)):
+        cut = geometry[name]
+        assert cut["samples"] * cut["positions"] == samples * positions
+        assert cut["samples"] == (1 if merged else samples)
+        assert cut["tile"] * (cut["tiles"] - 1) < cut["positions"] <= cut["tile"] * cut["tiles"]
+        assert cut["tiles"] <= (16 * samples if merged else 16)
+        covered = cut["columns"] * (cut["width"] * vector if rows else 1)
+        assert channels <= covered < channels + (cut["width"] * vector if rows else 1)
+        assert cut["threads"] <= 256
+        assert rows or cut["tile"] % vector == 0  # packs never straddle tiles
+        assert rows or cut["threads"] % cut["width"] == 0
+    # Never O(elements): 16 parts and a sum of each sample and channel, twice, forward and backward.
+    assert geometry["scratch"] <= 2 * (16 + 16 + 1 + 1) * samples * channels
 
 
 # PatchGAN loss
@@ -267,6 +295,7 @@ def test_maxout_takes_the_first_nan(ops: Emulated) -> None:
 
 
 # The template
+
 
 @dtypes
 @pytest.mark.parametrize("shape", [(1,), (5, 3), (16, 64), (1000, 333)])

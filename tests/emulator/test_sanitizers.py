@@ -1,4 +1,4 @@
-"""The CUDA kernels under AddressSanitizer (bounds) and ThreadSanitizer (barriers), and proof that both see planted faults."""
+"""The CUDA kernels under AddressSanitizer (bounds) and ThreadSanitizer (barriers), which both see planted faults."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def thread(build_folder: Path) -> Path:
 def run(path: Path, *arguments: str) -> tuple[int, str]:
     """Return the program's exit status and all that it said."""
     options = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
-    done = subprocess.run([str(path), *arguments], capture_output=True, text=True, timeout=300, env=os.environ | options)
+    done = subprocess.run(
+        [str(path), *arguments], capture_output=True, text=True, timeout=300, env=os.environ | options
+    )
     return done.returncode, done.stdout + done.stderr
 
 

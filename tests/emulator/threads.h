@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -22,8 +23,7 @@ class Crew {
   Crew(int threads, uint64_t) : threads_(threads) {}
 
   // Runs body(0) ... body(threads - 1).
-  template <typename Body>
-  void run(const Body& body) {
+  void run(const std::function<void(int)>& body) {
     std::vector<std::thread> started;
     for (int thread = 0; thread < threads_; ++thread)
       started.emplace_back([&body, thread] { self() = thread, body(thread); });
