@@ -48,7 +48,7 @@ class Checkpoint:
 
 
 def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any], meta: Mapping[str, Any]) -> Path:
-    """Write a checkpoint under a temporary name, sync it, rename it.
+    """Write a checkpoint under a temporary name, sync it, rename it; what is left of a failed one is removed.
 
     Args:
         folder: the run's `checkpoints` folder.
@@ -58,6 +58,9 @@ def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any]
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full.
     """
     final = folder / f"step-{meta['step']:09d}"
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
@@ -75,6 +78,10 @@ def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any]
             shutil.rmtree(final)
         os.replace(temporary, final)
         _sync(folder)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        # How these libraries tell of a full disk.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OSError(" ".join(str(error).split())) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -137,8 +144,12 @@ def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
             return read(path), faults
         except CheckpointError as error:
             faults.append(str(error))
-    found = "; ".join(faults) if faults else "there is none"
-    raise CheckpointError(f"{folder}: expected a checkpoint to go on from; {found}.")
+    if not faults:
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint to go on from; there is none: the run ended before it wrote its first. "
+            f"Remove {folder.parent} and start again."
+        )
+    raise CheckpointError(f"{folder}: expected a checkpoint to go on from; {'; '.join(faults)}")
 
 
 def load_tensors(into: Mapping[str, Tensor], saved: Checkpoint) -> None:

@@ -375,7 +375,7 @@ def check_ranges(options: Any) -> None:
             continue
         low, high = _RANGES[f.name]
         if not low <= value <= high:
-            span = f"a number from {low} to {high}" if high < _ANY else f"a number of at least {low}"
+            span = f"a number from {low} to {high}" if high < _ANY or value > high else f"a number of at least {low}"
             raise UserError(f"--{_kebab(f.name)}: expected {span}, got {value}.")
     load_size = getattr(options, "load_size", None)
     if load_size is not None and options.size is not None and load_size < options.size:

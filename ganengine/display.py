@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn
 from rich.progress import Task as Bar
+from rich.table import Column
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -30,11 +33,19 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:05.2f}"
 
 
+class PatientConsole(Console):
+    """A console whose reader may go away: rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Say so to whoever printed."""
+        raise BrokenPipeError
+
+
 class Display:
     """Shows progress; keeps the speed, which the log uses too."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or PatientConsole(highlight=False)
         self.quiet = quiet
         self._marks: deque[tuple[float, int]] = deque(maxlen=SPEED_WINDOW)
         self._bar: Progress | None = None
@@ -52,13 +63,12 @@ class Display:
         self._epoch = _Epoch(clock.here())
         if self.console.is_terminal and not self.quiet:
             self._bar = Progress(
-                TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 TaskProgressColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[unit]}"),
                 _Left(self),
-                TextColumn("{task.fields[losses]}"),
+                TextColumn("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
                 console=self.console,
                 refresh_per_second=4,
             )
@@ -70,7 +80,7 @@ class Display:
         else:
             yield
         if not self.quiet:
-            self.console.print(f"Training time: {clock_text(clock.here())}")
+            self._print(f"Training time: {clock_text(clock.here())}")
 
     def _total(self) -> tuple[float, str]:
         goal = self._goal
@@ -148,7 +158,12 @@ class Display:
             self._print(text)
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        try:
+            self.console.print(text, markup=False, soft_wrap=True)
+        except BrokenPipeError:
+            # Whoever read along has gone; the run goes on without saying more.
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Epoch:
@@ -173,7 +188,7 @@ class _Left(ProgressColumn):
     """Speed and time left."""
 
     def __init__(self, display: Display) -> None:
-        super().__init__()
+        super().__init__(Column(no_wrap=True))
         self._display = display
 
     def render(self, task: Bar) -> Text:

@@ -6,6 +6,7 @@ lets one bad plugin stop everything. Nothing here imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -311,7 +312,8 @@ def _claim(origin: Origin, name: str) -> tuple[bool, bool, bool]:
 
 def _load(load: Callable[[], object]) -> object:
     try:
-        module = load()
+        with contextlib.redirect_stdout(sys.stderr):  # standard output may be meant to be one JSON object
+            module = load()
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit included

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ from ganengine.data.pictures import save_picture
 from ganengine.errors import UserError
 from ganengine.hardware import Hardware, cpu_name
 from ganengine.plugins import Registry
+
+try:
+    import fcntl
+except ImportError:  # not on this system: nothing keeps two processes from training one run
+    fcntl = None  # type: ignore[assignment]
 
 PACKAGES = ("ganengine", "torch", "numpy", "pillow", "safetensors", "pluggy", "tyro")
 
@@ -95,6 +100,23 @@ class RunFolder:
         if not (path / "config.yaml").is_file():
             raise UserError(f"{path}: expected the folder of a run; it has no config.yaml.")
         return cls(path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the run to this process while the block runs; the lock goes with the process, however it ends.
+
+        Raises:
+            UserError: another process trains it.
+        """
+        if fcntl is None:
+            yield
+            return
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f"{self}: another process trains this run. Wait until it ends, or stop it.") from error
+            yield
 
     def write_config(self, settings: Settings) -> None:
         """Write config.yaml: all options, also usable as `--config`."""

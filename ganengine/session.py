@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -131,13 +132,16 @@ class Session:
         """Return what to tell at the end of a run: why it ended, its picture, and what to do next."""
         pictures = sorted(folder.samples.glob("*.png"))
         lines = [f"Stopped: {reason}. Everything is in {folder}."]
+        name = shlex.quote(str(folder))
+        # An interrupted run has its goal still before it; one that is complete needs a larger one.
+        further = "" if self.trainer.interrupt.number else f" --max-images {max(1, 2 * self.trainer.position.images)}"
         if pictures:
             lines.append(f"  picture          {pictures[-1]}")
-        lines.append(f"  go on            ganengine resume {folder} --max-images {2 * self.trainer.position.images}")
-        lines.append(f"  draw pictures    ganengine sample {folder}")
+        lines.append(f"  go on            ganengine resume {name}{further}")
+        lines.append(f"  draw pictures    ganengine sample {name}")
         if any(view.kind == "translate" for view in self.trainer.views.values()):
-            lines.append(f"  use it           ganengine translate {folder} IN OUT")
-            lines.append(f"  measure it       ganengine eval {folder} --split test --metrics l1,psnr")
+            lines.append(f"  use it           ganengine translate {name} IN OUT")
+            lines.append(f"  measure it       ganengine eval {name} --split test --metrics l1,psnr")
         return "\n".join(lines)
 
     def _tell_bad(self, path: str, reason: str) -> None:

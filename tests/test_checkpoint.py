@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ganengine import checkpoint
-from ganengine.checkpoint import FORMAT, listed, newest, prune, read, write
+from ganengine.checkpoint import FORMAT, listed, load_tensors, newest, prune, read, write
 from ganengine.errors import CheckpointError
 from ganengine.players import network_tensors
-from ganengine.checkpoint import load_tensors
 
 NETWORKS = {"G/weight": torch.arange(6.0).view(2, 3), "G/bias": torch.zeros(2)}
 STATE = {"position": {"step": 7, "images": 28}, "moments": {"G.weight": torch.ones(2, 3)}, "names": ["a", None, 1.5]}

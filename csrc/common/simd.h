@@ -19,9 +19,6 @@ constexpr int64_t kLanes = GANENGINE_VECTOR_BYTES / static_cast<int64_t>(sizeof(
 
 // Half a vector of 16-bit numbers: as many as a vector has floats.
 typedef uint16_t Half16 __attribute__((vector_size(GANENGINE_VECTOR_BYTES / 2)));
-// As many bytes, and as many doubles.
-typedef uint8_t Quarter8 __attribute__((vector_size(GANENGINE_VECTOR_BYTES / 4)));
-typedef double Wide64 __attribute__((vector_size(GANENGINE_VECTOR_BYTES * 2)));
 
 // The integers that a comparison of such numbers gives: -1 where it holds.
 template <typename A>
@@ -151,6 +148,33 @@ GANENGINE_INLINE Half16 narrow(Vector<float> v, float16) {
   return __builtin_convertvector(sign | half, Half16);
 }
 #endif
+
+// ---- integers as bytes
+
+GANENGINE_INLINE void store_bytes(uint8_t* p, Vector<int32_t> v) {
+#if GANENGINE_VECTOR_BYTES == 64
+  _mm_storeu_si128((__m128i*)p, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v));
+#else
+  for (int64_t i = 0; i < kLanes<int32_t>; ++i) p[i] = static_cast<uint8_t>(v[i]);
+#endif
+}
+GANENGINE_INLINE void store_bytes(uint8_t* p, Vector<int64_t> v) {
+  for (int64_t i = 0; i < kLanes<int64_t>; ++i) p[i] = static_cast<uint8_t>(v[i]);
+}
+GANENGINE_INLINE Vector<int32_t> load_bytes(const uint8_t* p, int32_t) {
+#if GANENGINE_VECTOR_BYTES == 64
+  return (Vector<int32_t>)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p));
+#else
+  Vector<int32_t> v;
+  for (int64_t i = 0; i < kLanes<int32_t>; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+GANENGINE_INLINE Vector<int64_t> load_bytes(const uint8_t* p, int64_t) {
+  Vector<int64_t> v;
+  for (int64_t i = 0; i < kLanes<int64_t>; ++i) v[i] = p[i];
+  return v;
+}
 
 // ---- loads and stores of any alignment; `count` is how many lanes there are, where fewer than all: others are 0
 

@@ -41,8 +41,8 @@ def show(record: Mapping[str, Any], console: Console) -> None:
     for op, rows in groupby(record["cases"], key=lambda row: str(row["op"])):
         console.print(_table(op, list(rows), notes))
     console.print(
-        "ms, median and half the distance of the quartiles; x: how many times the fused op is faster; / floor: fused over "
-        "floor; error: largest |fused - float64| / max |float64|; MB: peak of fused / eager; cl: channels-last.",
+        "ms, median and half the distance of the quartiles; x: how many times the fused op is faster; / floor: fused "
+        "over floor; error: largest |fused - float64| / max |float64|; MB: peak of fused / eager; cl: channels-last.",
         style="dim",
     )
     for reason, concerned in notes.items():

@@ -35,6 +35,8 @@ def run(argv: Sequence[str]) -> int:
             print(_usage())
             return 0
         raise UserError(f"expected the name of a variant first. {_installed()}")
+    if "" in argv:
+        raise UserError("expected words that are not empty; got one that is (a shell variable that is not set?).")
     variant = registry().variant(argv[0])
     settings = config.parse(variant, argv[1:], f"ganengine run {variant.name}").anchored()
     # Torch is imported from here on, when everything that can be checked without it has been.
@@ -46,8 +48,9 @@ def run(argv: Sequence[str]) -> int:
     with Session.new(settings) as session:
         folder = RunFolder.create(settings.engine.out, variant.name)
         try:
-            session.begin(folder)
-            return _train(session, folder, settings.engine)
+            with folder.locked():
+                session.begin(folder)
+                return _train(session, folder, settings.engine)
         except TrainingError:
             raise  # what was reached is told and kept
         except BaseException:
@@ -66,7 +69,7 @@ def resume(argv: Sequence[str]) -> int:
     settings = folder.read_config(registry())
     from ganengine.session import Session
 
-    with Session.resumed(settings, folder) as session:
+    with folder.locked(), Session.resumed(settings, folder) as session:
         budget: Budget = options if options.stated() else settings.engine
         if done := session.nothing_left(budget):
             print(f"{folder} is complete: {done}. Go on with a larger one, for example --max-images.")
@@ -78,6 +81,10 @@ def _train(session: Session, folder: RunFolder, budget: Budget) -> int:
     session.display.note(session.greeting(folder))
     try:
         reason = session.trainer.train(folder, budget)
+    except KeyboardInterrupt:
+        if session.trainer.position.step:
+            print(f"Ended at once. `ganengine resume {folder}` goes on at the last checkpoint.", file=sys.stderr)
+        raise
     except GanengineError:
         if session.trainer.position.step:
             print(f"The run stays in {folder}.", file=sys.stderr)

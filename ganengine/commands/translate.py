@@ -86,15 +86,20 @@ def plan(source: Path, target: Path) -> dict[Path, Path]:
     Raises:
         UserError: there is no such file or folder, no picture in it, or two pictures would have one name.
     """
-    from ganengine.data.files import SUFFIXES, list_files
+    from ganengine.data.files import SUFFIXES, is_picture, list_files
 
     if source.is_file():
         if target.suffix.lower() == ".png" and not target.is_dir():
             return {source: target}
+        if target.suffix and is_picture(target.name):
+            raise UserError(f"{target}: expected a .png file or a folder to write to; other formats are not written.")
         return {source: target / f"{source.stem}.png"}
     if not source.is_dir():
         raise UserError(f"{source}: expected a picture or a folder of pictures; there is none.")
-    pictures = list_files(source).pictures
+    pictures: Sequence[str] = list_files(source).pictures
+    if target.is_dir() and target.resolve() != source.resolve():
+        # OUT may lie inside IN: earlier results are not translated again.
+        pictures = [name for name in pictures if not (source / name).resolve().is_relative_to(target.resolve())]
     if not pictures:
         kinds = " ".join(sorted(SUFFIXES))
         raise UserError(f"{source}: expected pictures ({kinds}); there are none in this folder.")

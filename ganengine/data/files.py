@@ -123,11 +123,17 @@ def _walk(folder: Path, prefix: str) -> Iterator[str]:
             yield from _walk(folder / entry.name, f"{prefix}{entry.name}/")
 
 
+def _is_run(entry: os.DirEntry[str]) -> bool:
+    """Whether this is the folder of a run: its previews are no data, also where it lies among the data."""
+    return entry.is_dir() and all(os.path.exists(os.path.join(entry.path, name)) for name in ("config.yaml", "samples"))
+
+
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
     """Return the visible entries of a folder, sorted by name."""
     try:
         with os.scandir(folder) as entries:
             visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+            visible = [entry for entry in visible if not _is_run(entry)]
     except OSError as error:
         raise DataError(f"{folder}: the folder cannot be read ({error.strerror}). Check its permissions.") from error
     return sorted(visible, key=lambda entry: entry.name)

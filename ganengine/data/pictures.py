@@ -228,6 +228,9 @@ def save_picture(path: str | os.PathLike[str], array: np.ndarray) -> None:
         else:
             picture.save(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        # A full disk is told of without a name.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

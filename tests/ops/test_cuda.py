@@ -1,4 +1,4 @@
-"""The compiled CUDA kernels on a GPU, over the case table of the ops. Nothing here runs without one; docs/cuda.md tells how."""
+"""The compiled CUDA kernels on a GPU, over the case table of the ops; docs/cuda.md tells how to run this."""
 
 from __future__ import annotations
 

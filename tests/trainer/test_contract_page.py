@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from ganengine import errors, hookspecs, records, variant
+from ganengine.plan import check_schedule
 from ganengine.plugins import GROUP, KINDS, PREFIX
 from ganengine.step import Step
 from ganengine.testing import CHECKS
 from ganengine.testing.data import FIELDS
-from ganengine.plan import check_schedule
 from ganengine.variant import Schedule, Variant
 
 ROOT = Path(__file__).parents[2]
