@@ -42,7 +42,7 @@ def start(_prepared: Callable[[Case], Prepared], benchmark: pytest.FixtureReques
         assert not prepared.differs, prepared.reasons
         benchmark.group = f"{case}, {which}"
         benchmark.extra_info["max_error"] = prepared.max_error
-        benchmark.extra_info["eager_form"] = prepared.eager_form[which]
+        benchmark.extra_info["form"] = prepared.forms[which].get(way)
         if way == "floor":
             benchmark.extra_info["times"] = prepared.floor[which].times
             return prepared.floor[which].call

@@ -74,7 +74,7 @@ def draw(record: dict[str, Any], rows: Sequence[dict[str, Any]], out: Path, titl
     axes[0, 0].legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     machine = record["machine"]
     axes[-1, 0].set_xlabel(
-        f"{title}: times as fast as; 1 is equal\n{machine['cpu']}, {machine['threads']} threads, torch "
+        f"{title}: times as fast as; 1 is equal\n{machine['cpu']}, {machine['threads']} thread(s), torch "
         f"{machine['torch']}",
         fontsize=8,
     )

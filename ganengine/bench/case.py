@@ -36,6 +36,8 @@ class Subject:
     fused: Function
     eager: Mapping[str, Function]
     """Ways of saying it in eager PyTorch, by name; the fastest of them is the opponent."""
+    compiled: tuple[str, ...]
+    """Which of them torch.compile gets, those of which it makes the fastest code; again the fastest is the opponent."""
     truth: Callable[[Tensor], tuple[Tensor, ...]]
     """A function's result -> what it should be and the gradients of the inputs, all float64."""
     floor: Mapping[str, Floor]

@@ -85,4 +85,4 @@ def _subject(n: int, features: int, units: int, pieces: int, dtype: torch.dtype,
 
     floor = {FORWARD: Floor(linear), BOTH: Floor(linear_both)}
     eager = {"ReLU, dropout, amax": relu_first, "dropout, amax, ReLU": amax, "dropout, max, ReLU": maximum}
-    return Subject(inputs, grad, fused, eager, truth, floor, chance=True)
+    return Subject(inputs, grad, fused, eager, ("dropout, max, ReLU",), truth, floor, chance=True)

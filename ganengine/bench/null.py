@@ -41,4 +41,4 @@ def _subject(n: int, device: torch.device) -> Subject:
         return plain.double(), grad.double()
 
     floor = {FORWARD: Floor(plain.clone, 1.0), BOTH: Floor(plain.clone, 2.0)}
-    return Subject((x.requires_grad_(),), grad, null, {"clone": clone}, truth, floor)
+    return Subject((x.requires_grad_(),), grad, null, {"clone": clone}, ("clone",), truth, floor)

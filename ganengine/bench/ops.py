@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ganengine import ops
-from ganengine.bench.case import BOTH, PASSES, Call, Case, Floor, Function, Subject, passes, results
+from ganengine.bench.case import PASSES, Call, Case, Floor, Function, Subject, passes, results
 from ganengine.bench.equality import TOLERANCE, max_error
 from ganengine.bench.machine import COMPILED, kernels, waiting
 from ganengine.bench.memory import peak_bytes
@@ -29,8 +29,8 @@ class Prepared:
     floor: Mapping[str, Floor]
     calls: dict[str, dict[str, Call]] = field(default_factory=lambda: {name: {} for name in PASSES})
     """By pass and way; a way that cannot be measured is not there."""
-    eager_form: dict[str, str] = field(default_factory=dict)
-    """By pass, the fastest way of saying it in eager PyTorch."""
+    forms: dict[str, dict[str, str]] = field(default_factory=lambda: {name: {} for name in PASSES})
+    """By pass and way ("eager", "compile"), the form that was the fastest."""
     max_error: float | None = None
     """Of the fused op, against float64."""
     reasons: list[str] = field(default_factory=list)
@@ -41,7 +41,6 @@ class Prepared:
 
 def torch_compile(function: Function) -> Function:
     """Return the function compiled for the shapes that it will meet, as one graph."""
-    torch.compiler.reset()  # each case is a new program; the limit of recompilations is not for us
     return torch.compile(function, fullgraph=True, dynamic=False)
 
 
@@ -81,25 +80,31 @@ def prepare(case: Case, device: torch.device, compiler: Compile | None = torch_c
             prepared.reasons.append(f"{what} differs from float64 by {error:.2g} (at most {tolerance:g} is rounding)")
         return error
 
-    for name, form in subject.eager.items():
-        check(f"eager ({name})", form)
-    prepared.eager_form = _fastest(subject, waiting(device))
-    for which, name in prepared.eager_form.items():
-        prepared.calls[which]["eager"] = passes(subject.eager[name], subject)[which]
+    def oppose(way: str, forms: Mapping[str, Function]) -> None:
+        for name, form in forms.items():
+            check(f"{way} ({name})", form)
+        for which, name in _fastest(forms, subject, waiting(device)).items():
+            prepared.forms[which][way] = name
+            prepared.calls[which][way] = passes(forms[name], subject)[which]
+
+    oppose("eager", subject.eager)
     if compiler is None:
         prepared.reasons.append("torch.compile was left out (as --quick does)")
     else:
+        torch.compiler.reset()  # each case is a program of its own; the limit of recompilations is not for us
         try:
-            compiled = compiler(subject.eager[prepared.eager_form[BOTH]])
-            check("torch.compile", compiled)
+            oppose("compile", {name: compiler(subject.eager[name]) for name in subject.compiled})
         except Exception as error:  # no compiler on this machine, or a bug of one: the rest can be measured
             prepared.reasons.append(f"torch.compile failed: {_first_line(error)}")
-        else:
-            _add(prepared, "compile", compiled, subject)
     kernel = kernels(device)[case.op]
     if kernel == COMPILED:
-        prepared.max_error = check("fused", subject.fused)
-        _add(prepared, "fused", subject.fused, subject)
+        try:
+            prepared.max_error = check("fused", subject.fused)
+        except Exception as error:  # told in the row, so that the other cases are still measured
+            prepared.differs = True
+            prepared.reasons.append(f"fused failed: {_first_line(error)}")
+        for which, call in passes(subject.fused, subject).items():
+            prepared.calls[which]["fused"] = call
     else:
         prepared.reasons.append(f"no fused kernel: {kernel}")
     return prepared
@@ -140,15 +145,16 @@ def _row(case: Case, which: str, prepared: Prepared, device: torch.device, effor
         "peak_bytes": peaks.get("fused"),
         "peak_bytes_eager": peaks.get("eager"),
         "peak_bytes_compile": peaks.get("compile"),
-        "eager_form": prepared.eager_form[which],
+        "eager_form": prepared.forms[which].get("eager"),
+        "compile_form": prepared.forms[which].get("compile"),
         "error": prepared.differs,
         "reason": "; ".join(prepared.reasons) or None,
     }
 
 
-def _fastest(subject: Subject, wait: Callable[[], None]) -> dict[str, str]:
-    """Return, by pass, the name of the fastest eager form."""
-    calls = {name: passes(form, subject) for name, form in subject.eager.items()}
+def _fastest(forms: Mapping[str, Function], subject: Subject, wait: Callable[[], None]) -> dict[str, str]:
+    """Return, by pass, the name of the fastest form."""
+    calls = {name: passes(form, subject) for name, form in forms.items()}
     if len(calls) == 1:
         return dict.fromkeys(PASSES, *calls)
     found = {}
@@ -156,11 +162,6 @@ def _fastest(subject: Subject, wait: Callable[[], None]) -> dict[str, str]:
         samples = interleaved({name: call[which] for name, call in calls.items()}, TRIAL, wait)
         found[which] = min(samples, key=lambda name: statistics.median(samples[name]))
     return found
-
-
-def _add(prepared: Prepared, way: str, function: Function, subject: Subject) -> None:
-    for which, call in passes(function, subject).items():
-        prepared.calls[which][way] = call
 
 
 def _first_line(error: Exception) -> str:

@@ -81,7 +81,7 @@ def _subject(side: str, n: int, scales: Sequence[int], dtype: torch.dtype, devic
     eager = {"per map": per_map, "softplus": softplus}
     if len(maps) > 1:
         eager["joined"] = joined
-    return Subject(inputs, torch.ones((), device=device), fused, eager, truth, floor)
+    return Subject(inputs, torch.ones((), device=device), fused, eager, ("softplus",), truth, floor)
 
 
 def _mean(losses: Sequence[Tensor]) -> Tensor:

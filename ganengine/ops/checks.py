@@ -17,6 +17,11 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def widened(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x in `dtype`: itself, where it has that, which spares a small op a call."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 def check_float(op: str, name: str, x: Tensor) -> None:
     """Refuse a tensor that is not of a supported floating dtype."""
     if x.dtype not in FLOATS:

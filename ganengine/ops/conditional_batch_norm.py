@@ -24,7 +24,7 @@ from torch import Tensor
 from ganengine.errors import UserError
 from ganengine.ops import dispatch
 from ganengine.ops.activation import SLOPES, activate, activation_gradient
-from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe
+from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe, widened
 from ganengine.ops.registration import define, differentiate, set_gradient
 
 OP = "conditional_batch_norm"
@@ -75,7 +75,7 @@ def conditional_batch_norm(
     wide = accumulation_dtype(x.dtype)
     given = (None, None) if training else (running_mean, running_var)
     mean, var = (None if s is None else s.to(wide) for s in given)
-    arguments = (x, gamma.to(wide), beta.to(wide), labels, mean, var, eps, SLOPES[activation])
+    arguments = (x, widened(gamma, wide), widened(beta, wide), labels, mean, var, eps, SLOPES[activation])
     op = call_forward if dispatch.takes_op(OP, x.device.type) else reference
     try:
         y, mean, var = op(*arguments)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ganengine.errors import UserError
 from ganengine.ops import dispatch
-from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe
+from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe, widened
 from ganengine.ops.counter import keep_mask, signed64
 from ganengine.ops.registration import define, differentiate, set_gradient
 
@@ -65,7 +65,7 @@ def maxout(
     Paper: arXiv:1302.4389, section 3. ReLU and dropout between product and maximum: the Keras conditional GAN examples.
     """
     _check(h, bias, pieces, activation, dropout)
-    wide = None if bias is None else bias.to(accumulation_dtype(h.dtype))
+    wide = None if bias is None else widened(bias, accumulation_dtype(h.dtype))
     arguments = (h, wide, pieces, activation == "relu", float(dropout), signed64(seed), signed64(offset))
     op = call_forward if dispatch.takes_op(OP, h.device.type) else reference
     y: Tensor = op(*arguments)[0]

@@ -58,8 +58,10 @@ def set_gradient(
             return gradient(ctx, *grads)
 
     def above_autograd(*inputs: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(i, Tensor) and i.requires_grad for i in inputs):
-            return Gradient.apply(*inputs)  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled():
+            for value in inputs:
+                if isinstance(value, Tensor) and value.requires_grad:
+                    return Gradient.apply(*inputs)  # type: ignore[no-untyped-call]
         return below_autograd(op, *inputs)
 
     def call(*inputs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -47,8 +48,8 @@ Toy = Callable[..., Case]
 def toy(clock: Clock, kernels: dict[str, str]) -> Toy:
     """Return a maker of cases of y = 2 x: eager takes 4 ms or 6 ms, fused 1 ms, the floor twice 0.25 ms."""
 
-    def make(fused_factor: float = 2.0, eager_factor: float = 2.0) -> Case:
-        def double(factor: float, cost: float) -> Callable[[Tensor], Tensor]:
+    def make(fused_factor: Any = 2.0, eager_factor: float = 2.0) -> Case:
+        def double(factor: Any, cost: float) -> Callable[[Tensor], Tensor]:
             def function(x: Tensor) -> Tensor:
                 clock.spend(cost)
                 return x * factor
@@ -62,6 +63,7 @@ def toy(clock: Clock, kernels: dict[str, str]) -> Toy:
                 torch.ones(4),
                 fused=double(fused_factor, 1e-3),
                 eager={"slow": double(2.0, 6e-3), "fast": double(eager_factor, 4e-3)},
+                compiled=("slow", "fast"),
                 truth=lambda _: (torch.tensor([2.0, 4, 6, 8]).double(), torch.full((4,), 2.0).double()),
                 floor={which: Floor(lambda: clock.spend(0.25e-3), 2.0) for which in (FORWARD, BOTH)},
             )

@@ -30,7 +30,7 @@ def test_figures(toy: Callable[..., Any]) -> None:
     assert [row["pass"] for row in rows] == list(PASSES)
     for row in rows:
         assert row["max_error"] == 0
-        assert row["eager_form"] == "fast"
+        assert (row["eager_form"], row["compile_form"]) == ("fast", "fast")
         assert {name: row[f"{name}_ms"]["median"] for name in ("eager", "compile", "fused", "floor")} == {
             "eager": MS(4.0), "compile": MS(4.0), "fused": MS(1.0), "floor": MS(0.5)
         }  # fmt: skip
@@ -73,10 +73,16 @@ def test_without_torch_compile(toy: Callable[..., Any]) -> None:
             assert row["ratio_eager"] == MS(4.0)
 
 
+def test_a_kernel_that_fails_costs_only_its_own_row(toy: Callable[..., Any]) -> None:
+    for row in rows_of(toy(fused_factor=None)):
+        assert (row["error"], row["fused_ms"], row["eager_ms"]) == (True, None, None)
+        assert "fused failed: TypeError" in row["reason"]
+
+
 def test_compiled_results_are_compared_too(toy: Callable[..., Any]) -> None:
     prepared = prepare(toy(), CPU, lambda function: lambda x: function(x) + 1)
     assert prepared.differs
-    assert "torch.compile differs" in prepared.reasons[0]
+    assert "compile (slow) differs" in prepared.reasons[0]
 
 
 def test_a_graph_is_compiled_whole() -> None:

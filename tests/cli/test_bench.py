@@ -17,7 +17,7 @@ ROW = {
     *("op", "shape", "dtype", "layout", "pass", "max_error", "eager_ms", "compile_ms", "fused_ms", "floor_ms"),
     *("ratio_eager", "ratio_compile", "peak_bytes"),
 }
-TOLD = {"case", "eager_form", "peak_bytes_eager", "peak_bytes_compile", "error", "reason"}
+TOLD = {"case", "eager_form", "compile_form", "peak_bytes_eager", "peak_bytes_compile", "error", "reason"}
 
 
 @pytest.fixture(autouse=True)

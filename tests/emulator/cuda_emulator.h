@@ -15,7 +15,6 @@
 #include <memory>
 #include <numeric>
 #include <random>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -73,8 +72,7 @@ constexpr size_t kGap = 64;  // between shared arrays
 
 // What tests may set.
 inline uint64_t seed = 0;
-inline std::string skipped_barrier;     // "file:line"
-inline std::set<std::string> barriers;  // those that were met, by this name
+inline std::string skipped_barrier;  // "file:line"
 
 struct Block {
   Block(int threads, size_t dynamic_bytes)
@@ -94,8 +92,7 @@ struct Block {
   std::vector<std::atomic<uint64_t>> slots;  // what threads pass on in shuffles, of this one and of the last
   std::vector<int> shuffles;                 // made so far, by thread
   int threads;
-  std::unique_ptr<unsigned char[]>
-      dynamic;  // of the exact size, for AddressSanitizer; 16-byte aligned as any large memory
+  std::unique_ptr<unsigned char[]> dynamic;  // of the exact size, for AddressSanitizer; aligned as all memory from new
   size_t dynamic_bytes;
   std::atomic<const char*> failed_assertion{nullptr};
 };
@@ -149,9 +146,6 @@ inline void forget_shared() {
 
 inline void barrier(const char* name) {
   if (name == skipped_barrier) return;
-#ifndef GANENGINE_EMULATOR_THREADS
-  barriers.insert(name);
-#endif
   block->crew.meet(block->block_gate, block->threads);
 }
 

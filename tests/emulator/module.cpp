@@ -208,6 +208,5 @@ PYBIND11_MODULE(ganengine_emulator, m) {
   m.def("maxout_backward", &maxout_backward);
   m.def("null", &null_copy);
   m.def("set_seed", [](uint64_t seed) { emulator::seed = seed; });
-  m.def("barriers", [] { return emulator::barriers; });
   m.def("self_test", &self_test::run);
 }
