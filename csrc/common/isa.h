@@ -26,14 +26,19 @@ Isa isa();
 // Whether the machine has AVX512_BF16, for the one instruction that avx512 uses of it.
 extern const bool native_bfloat16;
 
-// Kernel of this machine's instruction set among the three of a name: GANENGINE_CHOOSE(maxout, forward<float>).
+// Kernel of this machine's instruction set for data of type T, among the three of a name:
+// GANENGINE_CHOOSE(maxout, T, kernels<T>). float64 has only the baseline: nobody waits for it, but every build would.
 #if GANENGINE_X86
-#define GANENGINE_CHOOSE(op, ...)                                                            \
-  (::ganengine::isa() == ::ganengine::Isa::avx512 ? &::ganengine::op::avx512::__VA_ARGS__    \
-   : ::ganengine::isa() == ::ganengine::Isa::avx2 ? &::ganengine::op::avx2::__VA_ARGS__      \
-                                                  : &::ganengine::op::baseline::__VA_ARGS__)
+#define GANENGINE_CHOOSE(op, T, ...)                                                             \
+  [] {                                                                                           \
+    if constexpr (sizeof(T) < 8) {                                                               \
+      if (::ganengine::isa() == ::ganengine::Isa::avx512) return &::ganengine::op::avx512::__VA_ARGS__; \
+      if (::ganengine::isa() == ::ganengine::Isa::avx2) return &::ganengine::op::avx2::__VA_ARGS__;     \
+    }                                                                                            \
+    return &::ganengine::op::baseline::__VA_ARGS__;                                              \
+  }()
 #else
-#define GANENGINE_CHOOSE(op, ...) (&::ganengine::op::baseline::__VA_ARGS__)
+#define GANENGINE_CHOOSE(op, T, ...) (&::ganengine::op::baseline::__VA_ARGS__)
 #endif
 
 }  // namespace ganengine

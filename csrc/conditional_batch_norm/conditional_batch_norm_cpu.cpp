@@ -19,7 +19,8 @@
 
 namespace ganengine::conditional_batch_norm {
 
-enum class Activation { none, relu, leaky };
+// Leaky with slope 1 is none.
+enum class Activation { relu, leaky };
 
 // One call of the op, forward or backward.
 template <typename T>
@@ -148,7 +149,7 @@ Problem<T> describe_problem(const Shape& shape, const Tensor& x, const Tensor& o
 
 template <typename T>
 Kernels<T> kernels(const Problem<T>& p) {
-  return GANENGINE_CHOOSE(conditional_batch_norm, kernels<T>)(p);
+  return GANENGINE_CHOOSE(conditional_batch_norm, T, kernels<T>)(p);
 }
 
 // Statistics where channels lie side by side: sums per range of rows, then merged in the order of the ranges.

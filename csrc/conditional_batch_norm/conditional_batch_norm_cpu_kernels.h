@@ -13,14 +13,12 @@ constexpr int64_t kBlock = 64;  // channels that a block has at most
 
 template <Activation kActivation, typename A>
 GANENGINE_INLINE Vector<A> activated(Vector<A> z, A slope) {
-  if constexpr (kActivation == Activation::none) return z;
   if constexpr (kActivation == Activation::relu) return larger(Vector<A>{}, z);
   return z <= Vector<A>{} ? z * slope : z;
 }
 
 template <Activation kActivation, typename A>
 GANENGINE_INLINE Vector<A> activated_gradient(Vector<A> grad, Vector<A> z, A slope) {
-  if constexpr (kActivation == Activation::none) return grad;
   if constexpr (kActivation == Activation::relu) return z <= Vector<A>{} ? Vector<A>{} : grad;
   return z > Vector<A>{} ? grad : grad * slope;
 }
@@ -527,10 +525,10 @@ template <typename T>
 Kernels<T> kernels(const Problem<T>& p) {
   const auto of = [&](auto activation) {
     constexpr Activation k = decltype(activation)::value;
-    return p.rows_layout ? Kernels<T>{&first_row<T>, &moments_rows<T>, &forward_rows<k, T>, &sums_rows<k, T>, &settle_rows<T>, nullptr, &backward_rows<k, T>}
-                         : Kernels<T>{nullptr, nullptr, &forward_planes<k, T>, nullptr, nullptr, &backward_planes<k, T>, nullptr};
+    return Kernels<T>{&first_row<T>,    &moments_rows<T>, p.rows_layout ? &forward_rows<k, T> : &forward_planes<k, T>,
+                      &sums_rows<k, T>, &settle_rows<T>,  &backward_planes<k, T>,
+                      &backward_rows<k, T>};
   };
-  if (p.slope == 1) return of(std::integral_constant<Activation, Activation::none>{});
   if (p.slope == 0) return of(std::integral_constant<Activation, Activation::relu>{});
   return of(std::integral_constant<Activation, Activation::leaky>{});
 }

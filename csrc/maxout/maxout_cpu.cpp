@@ -55,7 +55,7 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& h_any,                    /
   visit(h.scalar_type(), [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
-    const auto kernel = GANENGINE_CHOOSE(maxout, kernels<T>)(relu, dropout > 0).forward;
+    const auto kernel = GANENGINE_CHOOSE(maxout, T, kernels<T>)(relu, dropout > 0).forward;
     const T* from = static_cast<const T*>(h.const_data_ptr());
     const A* shift = bias_any ? static_cast<const A*>(bias.const_data_ptr()) : nullptr;
     T* to = static_cast<T*>(y.mutable_data_ptr());
@@ -78,7 +78,7 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& grad_any,    // [N, units]
   visit(grad.scalar_type(), [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
-    const auto kernel = GANENGINE_CHOOSE(maxout, kernels<T>)(false, false).backward;
+    const auto kernel = GANENGINE_CHOOSE(maxout, T, kernels<T>)(false, false).backward;
     const T* from = static_cast<const T*>(grad.const_data_ptr());
     const uint8_t* which = static_cast<const uint8_t*>(winner.const_data_ptr());
     T* to = static_cast<T*>(grad_h.mutable_data_ptr());

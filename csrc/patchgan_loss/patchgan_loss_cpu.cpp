@@ -82,7 +82,7 @@ std::tuple<Tensor, std::vector<Tensor>> forward_cpu(const std::vector<Tensor>& m
   visit(maps[0].scalar_type(), [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
-    const auto forward = GANENGINE_CHOOSE(patchgan_loss, kernels<T>)().forward_sample[mode];
+    const auto forward = GANENGINE_CHOOSE(patchgan_loss, T, kernels<T>)().forward_sample[mode];
     const auto from = pointers<const T>(maps);
     const auto to = pointers<T>(slopes);
     const Tensor samples = samples_any ? dense(*samples_any) : maps[0];
@@ -123,7 +123,7 @@ std::vector<Tensor> backward_cpu(const Tensor& grad_any,                  // [] 
   visit(maps[0].scalar_type(), [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
-    const auto scale = GANENGINE_CHOOSE(patchgan_loss, kernels<T>)().scale;
+    const auto scale = GANENGINE_CHOOSE(patchgan_loss, T, kernels<T>)().scale;
     const auto from = pointers<const T>(slopes);
     const auto to = pointers<T>(grads);
     const A* g = static_cast<const A*>(grad.const_data_ptr());
