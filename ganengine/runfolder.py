@@ -111,12 +111,16 @@ class RunFolder:
         if fcntl is None:
             yield
             return
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(f"{self}: another process trains this run. Wait until it ends, or stop it.") from error
+        handle = os.open(self.path, os.O_RDONLY)  # the folder itself: nothing is left behind
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise UserError(f"{self}: another process trains this run. Wait until it ends, or stop it.") from error
+        try:
             yield
+        finally:
+            os.close(handle)
 
     def write_config(self, settings: Settings) -> None:
         """Write config.yaml: all options, also usable as `--config`."""
