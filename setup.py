@@ -102,23 +102,25 @@ class BuildKernels(build_ext):
         cpu = [_step(temp, source, [*cxx, "-MMD"]) for source in CPU_SOURCES]
         _run(temp, cpu)
 
+        def link(steps: list[Step], libraries: list[str]) -> None:
+            stub, empty = temp / "libtorch_cpu.so", temp / "empty.cpp"
+            empty.write_text("")
+            shared = [*shlex.split(compiler), "-shared", "-fPIC"]
+            _call([*shared, "-Wl,-soname,libtorch_cpu.so", "-o", str(stub), str(empty)])
+            objects = [str(step.output) for step in steps]
+            torch_first = [f"-L{temp}", "-Wl,--no-as-needed", "-ltorch_cpu", "-Wl,--as-needed"]
+            _call([*shared, "-Wl,-s", "-o", str(target), *objects, *torch_first, *libraries])
+
         cuda: dict[str, object] = {"built": False, "reason": None}
-        steps, libraries = [], []
         try:
             steps, libraries, facts = _compile_cuda(temp, torch, strict)
+            link([*cpu, *steps], libraries)
             cuda |= facts
         except BuildError as error:
             if strict and not isinstance(error, NoToolkitError):
                 raise
             cuda["reason"] = str(error)
-
-        stub = temp / "libtorch_cpu.so"
-        empty = temp / "empty.cpp"
-        empty.write_text("")
-        _call([*shlex.split(compiler), "-shared", "-fPIC", "-Wl,-soname,libtorch_cpu.so", "-o", str(stub), str(empty)])
-        objects = [str(step.output) for step in (*cpu, *steps)]
-        link = [*shlex.split(compiler), "-shared", "-fPIC", "-Wl,-s", "-o", str(target), *objects]
-        _call([*link, f"-L{temp}", "-Wl,--no-as-needed", "-ltorch_cpu", "-Wl,--as-needed", *libraries])
+            link(cpu, [])
         return {"compiler": _first_line([*shlex.split(compiler), "--version"]), "torch": torch.version, "cuda": cuda}
 
     def get_outputs(self) -> list[str]:
@@ -207,7 +209,7 @@ def _call(command: list[str], both: bool = False) -> str:
 
 def _gist(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
+    return next((line for line in lines if "error:" in line), lines[-1] if lines else "no output")
 
 
 def _first_line(command: list[str]) -> str:
