@@ -180,18 +180,19 @@ def _run(temp: Path, steps: list[Step]) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda step: _call(step.command), steps))
         return
-    lines = []
+    lines = [f"builddir = {_ninja(temp)}"]
     for number, step in enumerate(steps):
-        command, output, source = (
-            text.replace("$", "$$") for text in (shlex.join(step.command), str(step.output), str(ROOT / step.source))
-        )
-        depfile = str(step.output.with_suffix(".d")).replace("$", "$$")
-        lines += [f"rule r{number}", f"  command = cd {shlex.quote(str(ROOT))} && {command}", f"  depfile = {depfile}"]
-        escaped = [text.replace(" ", "$ ").replace(":", "$:") for text in (output, source)]
-        lines += ["  deps = gcc", f"build {escaped[0]}: r{number} {escaped[1]}"]
+        lines += [f"rule r{number}", f"  command = {shlex.join(step.command).replace('$', '$$')}", "  deps = gcc"]
+        lines += [f"  depfile = {_ninja(step.output.with_suffix('.d'))}"]
+        lines += [f"build {_ninja(step.output)}: r{number} {_ninja(step.source)}"]
     script = temp / f"{Path(steps[0].source).suffix[1:]}.ninja"
     script.write_text("\n".join(lines) + "\n")
-    _call([ninja, "-C", str(temp), "-f", str(script)])
+    _call([ninja, "-f", str(script)])
+
+
+def _ninja(path: Path | str) -> str:
+    """Return a path as ninja reads it."""
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
 
 def _call(command: list[str], both: bool = False) -> str:
