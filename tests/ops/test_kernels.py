@@ -1,4 +1,4 @@
-"""The compiled CPU kernels, by each instruction set of this machine: the case table, and what only kernels can get wrong.
+"""The compiled CPU kernels, by each instruction set of this machine: the case table, and what only they can get wrong.
 
 The other tests of this folder run over them too, by the best set.
 """
