@@ -1,5 +1,6 @@
-// The loadable library: what is about the object as a whole. Ops are declared in Python (ganengine/ops/<op>.py), and each
-// csrc/<op>/ registers its own kernels; loading the object with torch.ops.load_library is enough, it needs no Python.
+// The loadable library: what is about the object as a whole. Ops are declared in Python (ganengine/ops/<op>.py), and
+// each csrc/<op>/ registers its own kernels; loading the object with torch.ops.load_library is enough, it needs no
+// Python.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -47,4 +48,6 @@ Isa isa() { return current().load(std::memory_order_relaxed); }
 }  // namespace ganengine
 
 STABLE_TORCH_LIBRARY_FRAGMENT(ganengine, m) { m.def("set_isa(int wanted) -> int"); }
-STABLE_TORCH_LIBRARY_IMPL(ganengine, CompositeExplicitAutograd, m) { m.impl("set_isa", TORCH_BOX(&ganengine::set_isa)); }
+STABLE_TORCH_LIBRARY_IMPL(ganengine, CompositeExplicitAutograd, m) {
+  m.impl("set_isa", TORCH_BOX(&ganengine::set_isa));
+}

@@ -29,13 +29,13 @@ extern const bool native_bfloat16;
 // Kernel of this machine's instruction set for data of type T, among the three of a name:
 // GANENGINE_CHOOSE(maxout, T, kernels<T>). float64 has only the baseline: nobody waits for it, but every build would.
 #if GANENGINE_X86
-#define GANENGINE_CHOOSE(op, T, ...)                                                             \
-  [] {                                                                                           \
-    if constexpr (sizeof(T) < 8) {                                                               \
+#define GANENGINE_CHOOSE(op, T, ...)                                                                    \
+  [] {                                                                                                  \
+    if constexpr (sizeof(T) < 8) {                                                                      \
       if (::ganengine::isa() == ::ganengine::Isa::avx512) return &::ganengine::op::avx512::__VA_ARGS__; \
       if (::ganengine::isa() == ::ganengine::Isa::avx2) return &::ganengine::op::avx2::__VA_ARGS__;     \
-    }                                                                                            \
-    return &::ganengine::op::baseline::__VA_ARGS__;                                              \
+    }                                                                                                   \
+    return &::ganengine::op::baseline::__VA_ARGS__;                                                     \
   }()
 #else
 #define GANENGINE_CHOOSE(op, T, ...) (&::ganengine::op::baseline::__VA_ARGS__)

@@ -11,8 +11,9 @@
 
 namespace ganengine {
 
-// Asks for huge pages behind a large, fresh tensor. The allocator gets such memory from the system page by page, and the
-// faults cost more than the kernel's own work: 64 MiB took 47 ms to touch in pages of 4 KiB, 18 ms in pages of 2 MiB.
+// Asks for huge pages behind a large, fresh tensor. The allocator gets such memory from the system page by page, and
+// the faults cost more than the kernel's own work: 64 MiB took 47 ms to touch in pages of 4 KiB, 18 ms in pages of 2
+// MiB.
 inline void prefer_huge_pages(const torch::stable::Tensor& fresh) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t kPage = 4096, kLarge = 4 * 1024 * 1024;

@@ -1,5 +1,6 @@
 // Vectors of GANENGINE_VECTOR_BYTES for one instruction set. Included by for_each_isa.h only, inside its target pragma,
-// hence no include guard and nothing but this namespace. Arithmetic, comparison and ?: on vectors are the compiler's own.
+// hence no include guard and nothing but this namespace. Arithmetic, comparison and ?: on vectors are the compiler's
+// own.
 
 #include "common/storage.h"
 
@@ -272,9 +273,7 @@ GANENGINE_INLINE Vector<float> larger(Vector<float> a, Vector<float> b) {
 }
 GANENGINE_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) { return a > b ? a : b; }
 
-GANENGINE_INLINE Vector<float> magnitude(Vector<float> v) {
-  return (Vector<float>)((Vector<int32_t>)v & 0x7fffffff);
-}
+GANENGINE_INLINE Vector<float> magnitude(Vector<float> v) { return (Vector<float>)((Vector<int32_t>)v & 0x7fffffff); }
 GANENGINE_INLINE Vector<double> magnitude(Vector<double> v) { return v < Vector<double>{} ? -v : v; }
 
 // e^x for x <= 0, error below 2 ulp: 2^n e^r with |r| <= ln 2 / 2. NaN stays NaN.
@@ -283,7 +282,8 @@ GANENGINE_INLINE Vector<float> exp_negative(Vector<float> x) {
   const Vector<float> magic = splat(0x1.8p23f);             // adding it rounds to an integer, kept in the low bits
   const Vector<float> shifted = fma(clamped, splat(0x1.715476p0f), magic);
   const Vector<float> n = shifted - magic;
-  Vector<float> r = fma(n, splat(-0x1.62e4p-1f), clamped);  // ln 2 in two parts, the first of few bits: n times it is exact
+  Vector<float> r =
+      fma(n, splat(-0x1.62e4p-1f), clamped);  // ln 2 in two parts, the first of few bits: n times it is exact
   r = fma(n, splat(-0x1.7f7d1cp-20f), r);
   Vector<float> p = splat(0.00138145963823f);
   p = fma(p, r, splat(0.00836871709086f));

@@ -13,8 +13,8 @@ GANENGINE_HD inline A activate(A z, A slope) {
   return z <= A(0) ? (slope == A(0) ? A(0) : slope * z) : z;
 }
 
-// Gradient of `activate`. An infinite gradient gives no NaN where slope 0 stops it; NaN in z does what it does in torch's
-// threshold_backward and leaky_relu_backward.
+// Gradient of `activate`. An infinite gradient gives no NaN where slope 0 stops it; NaN in z does what it does in
+// torch's threshold_backward and leaky_relu_backward.
 template <typename A>
 GANENGINE_HD inline A activate_gradient(A grad, A z, A slope) {
   if (slope == A(0)) return z <= A(0) ? A(0) : grad;

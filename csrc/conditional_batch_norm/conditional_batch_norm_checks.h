@@ -37,7 +37,8 @@ inline Shape shape_of(const Tensor& x) {
   return shape;
 }
 
-inline void check_inputs(const Tensor& x, const Tensor& gamma, const Tensor& beta, const std::optional<Tensor>& labels) {
+inline void check_inputs(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                         const std::optional<Tensor>& labels) {
   check_data(kOp, "x", x);
   check(x.dim() >= 2, kOp, "expected x [N, C, ...], got ", describe(x.sizes()));
   check(gamma.dim() == 2, kOp, "expected gamma [K, C] or [N, C], got ", describe(gamma.sizes()));

@@ -29,8 +29,8 @@ struct Problem {
 
   int64_t n, c, m;  // samples, channels, positions
   bool rows_layout;
-  const T *x, *grad;     // grad: backward only
-  T* out;                // y, or grad_x
+  const T *x, *grad;      // grad: backward only
+  T* out;                 // y, or grad_x
   const A *gamma, *beta;  // [rows, C]
   const int64_t* labels;  // [N], which of the rows; null: that of the sample's number
   A *mean, *var;          // [C]
@@ -175,9 +175,9 @@ void statistics_rows(const Problem<T>& p, const Kernels<T>& kernels) {
   }
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x_any,      // [N, C, ...]
-                                               const Tensor& gamma_any,  // [K, C] or [N, C]
-                                               const Tensor& beta_any,   // like gamma
+std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x_any,                      // [N, C, ...]
+                                               const Tensor& gamma_any,                  // [K, C] or [N, C]
+                                               const Tensor& beta_any,                   // like gamma
                                                const std::optional<Tensor>& labels_any,  // [N]
                                                const std::optional<Tensor>& mean_any,    // [C]
                                                const std::optional<Tensor>& var_any,     // [C]

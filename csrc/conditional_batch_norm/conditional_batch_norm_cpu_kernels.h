@@ -272,8 +272,8 @@ GANENGINE_INLINE void differentiate_plane(const Problem<T>& p, int64_t at, A mea
   }
 }
 
-// Adds the sums g and gx [N, width] of channels [c, c + width) to the gradients of gamma and beta, and makes of them what
-// pulls at grad_x.
+// Adds the sums g and gx [N, width] of channels [c, c + width) to the gradients of gamma and beta, and makes of them
+// what pulls at grad_x.
 template <typename T, typename A = Accumulator<T>>
 void settle_sums(const Problem<T>& p, int64_t c, int64_t width, const A* rstd, const A* g, const A* gx, A* offset,
                  A* pull) {
@@ -314,8 +314,8 @@ void backward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
     for (int64_t i = p.n - 1; i >= 0; --i) {
       const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
       for (int64_t k = 0; k < width; ++k) {
-        differentiate_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k],
-                                         p.beta[row + k], offset[k], pull[k]);
+        differentiate_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k],
+                                         offset[k], pull[k]);
       }
     }
   }
@@ -525,9 +525,10 @@ template <typename T>
 Kernels<T> kernels(const Problem<T>& p) {
   const auto of = [&](auto activation) {
     constexpr Activation k = decltype(activation)::value;
-    return Kernels<T>{&first_row<T>,    &moments_rows<T>, p.rows_layout ? &forward_rows<k, T> : &forward_planes<k, T>,
-                      &sums_rows<k, T>, &settle_rows<T>,  &backward_planes<k, T>,
-                      &backward_rows<k, T>};
+    return Kernels<T>{
+        &first_row<T>,       &moments_rows<T>, p.rows_layout ? &forward_rows<k, T> : &forward_planes<k, T>,
+        &sums_rows<k, T>,    &settle_rows<T>,  &backward_planes<k, T>,
+        &backward_rows<k, T>};
   };
   if (p.slope == 0) return of(std::integral_constant<Activation, Activation::relu>{});
   return of(std::integral_constant<Activation, Activation::leaky>{});

@@ -57,8 +57,8 @@ GANENGINE_INLINE Candidate<A> offer(const Problem& p, Vector<A> a, int64_t piece
 
 // The maximum over pieces for the units [u, u + count) of one sample; `e` is the place of the sample in the stream.
 template <bool kRelu, bool kDrop, bool kWhole, typename T, typename A = Accumulator<T>>
-GANENGINE_INLINE void unit_vector(const Problem& p, const T* h, const A* bias, uint64_t e, int64_t u, int64_t count, T* y,
-                                  uint8_t* winner) {
+GANENGINE_INLINE void unit_vector(const Problem& p, const T* h, const A* bias, uint64_t e, int64_t u, int64_t count,
+                                  T* y, uint8_t* winner) {
   Candidate<A> best{};
   for (int64_t piece = 0; piece < p.pieces; ++piece) {
     const int64_t at = piece * p.units + u;
@@ -103,11 +103,11 @@ void forward(const Problem& p, const T* h, const Accumulator<T>* bias, T* y, uin
   }
 }
 
-// Spreads the gradients of samples [n, n + kSamples) over the pieces of units [u, u + count), and adds them to the bias's
-// gradient. Several samples at a time, as that sum goes through memory.
+// Spreads the gradients of samples [n, n + kSamples) over the pieces of units [u, u + count), and adds them to the
+// bias's gradient. Several samples at a time, as that sum goes through memory.
 template <int kSamples, bool kWhole, typename T, typename A = Accumulator<T>>
-GANENGINE_INLINE void spread(const Problem& p, const T* grad_y, const uint8_t* winner, T* grad_h, A* grad_bias, int64_t n,
-                             int64_t u, int64_t count) {
+GANENGINE_INLINE void spread(const Problem& p, const T* grad_y, const uint8_t* winner, T* grad_h, A* grad_bias,
+                             int64_t n, int64_t u, int64_t count) {
   using I = typename MaskOf<A>::type;
   const Vector<A> scale = splat(static_cast<A>(p.scale));
   Vector<A> grad[kSamples];

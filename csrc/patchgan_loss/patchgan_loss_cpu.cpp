@@ -69,8 +69,8 @@ std::vector<T*> pointers(const std::vector<Tensor>& tensors) {
   return all;
 }
 
-std::tuple<Tensor, std::vector<Tensor>> forward_cpu(const std::vector<Tensor>& maps_any,  // each [N, ...]
-                                                    const std::vector<double>& targets,   // one per map, or none
+std::tuple<Tensor, std::vector<Tensor>> forward_cpu(const std::vector<Tensor>& maps_any,       // each [N, ...]
+                                                    const std::vector<double>& targets,        // one per map, or none
                                                     const std::optional<Tensor>& samples_any,  // [N]
                                                     int64_t mode, bool mean) {
   check_options(maps_any, targets.size(), samples_any, mode);
@@ -111,7 +111,7 @@ std::tuple<Tensor, std::vector<Tensor>> forward_cpu(const std::vector<Tensor>& m
   return {loss, slopes};
 }
 
-std::vector<Tensor> backward_cpu(const Tensor& grad_any,                  // [] or [N]
+std::vector<Tensor> backward_cpu(const Tensor& grad_any,                 // [] or [N]
                                  const std::vector<Tensor>& slopes_any,  // like maps
                                  const std::vector<Tensor>& maps, const std::vector<double>&,
                                  const std::optional<Tensor>&, int64_t, bool mean) {

@@ -19,7 +19,7 @@ GANENGINE_INLINE Point<A> evaluate(Vector<A> l, A target) {
     // is small, and infinite logits give what the reference gives.
     const Vector<A> e = exp_negative(-magnitude(l));
     const Vector<A> inverse = A(1) / (A(1) + e);
-    const Vector<A> value = ((A(1) - target) * l + larger(-l, zero)) + log1p_unit(e);
+    const Vector<A> value = fma(splat(A(1) - target), l, larger(-l, zero)) + log1p_unit(e);
     return {value, (l < zero ? e * inverse : inverse) - t};
   } else if constexpr (kMode == Mode::ls) {
     const Vector<A> d = l - t;
@@ -32,7 +32,7 @@ GANENGINE_INLINE Point<A> evaluate(Vector<A> l, A target) {
   }
 }
 
-// Adds the lanes of v to a sum in double: losses of either sign cancel, and their mean is to be as good as each of them.
+// Adds the lanes of v to a sum in double.
 template <typename A>
 GANENGINE_INLINE void add(Vector<double>& total, Vector<A> v) {
   A lanes[kLanes<A>];
@@ -44,12 +44,19 @@ GANENGINE_INLINE void add(Vector<double>& total, Vector<A> v) {
 template <Mode kMode, typename T>
 double forward_sample(const T* logits, T* slopes, int64_t m, Accumulator<T> target) {
   using A = Accumulator<T>;
+  // Losses of either sign cancel, and their mean is to be as good as each of them: those go into double at once. Those
+  // of bce have one sign, so a few may be added up before.
+  constexpr int64_t kRun = kMode == Mode::bce ? 16 : 1;
   Vector<double> total{};
   int64_t j = 0;
-  for (; j + kLanes<A> <= m; j += kLanes<A>) {
-    const Point<A> f = evaluate<kMode, A>(load(logits + j), target);
-    add<A>(total, f.value);
-    store(slopes + j, f.slope);
+  while (j + kLanes<A> <= m) {
+    Vector<A> sum{};
+    for (int64_t k = 0; k < kRun && j + kLanes<A> <= m; ++k, j += kLanes<A>) {
+      const Point<A> f = evaluate<kMode, A>(load(logits + j), target);
+      sum += f.value;
+      store(slopes + j, f.slope);
+    }
+    add<A>(total, sum);
   }
   if (j < m) {
     const Point<A> f = evaluate<kMode, A>(load(logits + j, m - j), target);
