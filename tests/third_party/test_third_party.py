@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import io
 import json
 import os
@@ -28,7 +28,9 @@ SMALL = ("--threads", "1", "--precision", "fp32")
 Result = subprocess.CompletedProcess[str]
 Command = Callable[..., Result]
 
-missing = [tool for tool in BUILD_TOOLS if importlib.util.find_spec(tool) is None]
+# By metadata: looking pip up as a module switches setuptools' own distutils off for the whole process.
+installed = {distribution.name for distribution in importlib.metadata.distributions()}
+missing = [tool for tool in BUILD_TOOLS if tool not in installed]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"wheels cannot be built here: no {', '.join(missing)}")
 
 

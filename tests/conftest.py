@@ -1,0 +1,18 @@
+"""What every test starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ganengine import ops
+
+MODE = ops.mode()
+
+
+@pytest.fixture(autouse=True)
+def _ops_mode() -> Iterator[None]:
+    """Undo what a run in this process has chosen by --ops."""
+    yield
+    ops.set_mode(MODE)
