@@ -124,10 +124,8 @@ class Players:
     def update_averages(self, images: int, batch: int) -> None:
         """Move every average towards its network."""
         decay = decay_at(images, batch, *self._ema)
-        for name, average in self.averages.items():
-            network = self.networks[name]
-            assert isinstance(network, nn.Module)
-            average.update(network, decay)
+        for average in self.averages.values():
+            average.update(decay)
 
     def sampling(self) -> dict[str, Any]:
         """Return the networks to sample with: averaged ones where there are any."""

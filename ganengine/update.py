@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from ganengine.step import Step
 from ganengine.variant import Due, value_at
 
 Loss = Callable[[Step], Mapping[str, Tensor]]
+
+LARGE = 1 << 18
+"""From so many elements on, the CPU reads a gradient faster by a dot product than by a check of each element."""
 
 
 class Updater:
@@ -75,9 +78,9 @@ class Updater:
             for name, term in terms.items():
                 value = self._reduce(phase.name, name, term, step, parts)
                 weight = value_at(phase.weights.get(name, 1.0), step.progress, step.state)
-                weighted = value * weight
+                weighted = _scaled(value, weight)
                 total = weighted if total is None else total + weighted
-                seen[f"{phase.name}.{name}"] = value.detach() / parts
+                seen[f"{phase.name}.{name}"] = _scaled(value.detach(), 1 / parts)
         if total is None:
             raise PluginError(f'The loss of phase "{phase.name}" returned no terms; expected {{name: Tensor}}.')
         if not total.requires_grad:
@@ -85,8 +88,8 @@ class Updater:
                 f'The loss of phase "{phase.name}" does not depend on any parameter. '
                 "Compute it with the networks, and outside torch.no_grad."
             )
-        seen[phase.name] = total.detach() / parts
-        return total * (due.gain / parts), seen
+        seen[phase.name] = _scaled(total.detach(), 1 / parts)
+        return _scaled(total, due.gain / parts), seen
 
     @staticmethod
     def _reduce(phase: str, name: str, term: Tensor, step: Step, parts: int) -> Tensor:
@@ -130,11 +133,15 @@ class Updater:
             return True
         if self.scaler.is_enabled():
             self.scaler.unscale_(optimizer)
+        gradients = []
         for parameter in parameters:
-            if parameter.grad is not None and not same_layout(parameter.grad, parameter):
+            grad = parameter.grad
+            if grad is None:
+                continue
+            if grad.stride() != parameter.stride() and not same_layout(grad, parameter):
                 # Fused optimizers ignore strides (seen in torch 2.13 and 2.14).
-                parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+                parameter.grad = grad = torch.empty_like(parameter).copy_(grad)
+            gradients.append(grad)
         finite = self._clip(gradients, self.clip_norm or self.players.schedule.optimizers[phase.optimizer].clip_norm)
         if finite:
             for group in optimizer.param_groups:
@@ -149,30 +156,51 @@ class Updater:
     def _clip(gradients: Sequence[Tensor], limit: float | None) -> bool:
         if not gradients:
             return True
-        norm = total_norm(gradients)
         # sync: one wait per update, to keep a broken update out of the weights
+        if limit is None:
+            return all_finite(gradients)
+        norm = nn.utils.get_total_norm(list(gradients))
         finite = bool(torch.isfinite(norm))
-        if finite and limit is not None:
+        if finite:
             torch._foreach_mul_(list(gradients), (limit / (norm + 1e-6)).clamp(max=1.0))
         return finite
 
 
-def total_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the 2-norm of all gradients together; non-finite as soon as one element is (or the norm exceeds 1e19)."""
-    if gradients[0].device.type == "cpu":
-        # A dot product reads memory twice as fast as a reduction here; a dense tensor's memory order does not matter.
-        flat = [g.as_strided((g.numel(),), (1,)) for g in gradients]
-        return torch.stack([torch.dot(g, g) for g in flat]).sum().sqrt()
-    return nn.utils.get_total_norm(list(gradients))
+def all_finite(gradients: Sequence[Tensor]) -> bool:
+    """Whether every element is finite, with one read of memory (and on the CPU of no square above 1e38)."""
+    on_host = gradients[0].device.type == "cpu"
+    large: list[Tensor] = []
+    small: list[Tensor] = []
+    for gradient in gradients:
+        (large if on_host and gradient.numel() > LARGE else small).append(gradient)
+    # A dense tensor's memory order does not matter to a dot product.
+    squares = [torch.dot(flat, flat) for flat in (g.as_strided((g.numel(),), (1,)) for g in large)]
+    if squares and not math.isfinite(math.fsum(square.item() for square in squares)):
+        return False
+    if not small:
+        return True
+    found = torch.zeros((), device=small[0].device)
+    # What a gradient scaler does, by a factor of 1.
+    torch._amp_foreach_non_finite_check_and_unscale_(small, found, torch.ones_like(found))
+    return not found.item()
 
 
 def measured(steps: Sequence[Step]) -> dict[str, Tensor]:
     """Return the means over micro-batches of what the losses measured."""
-    names = {name: None for step in steps for name in step.measures}
-    return {name: torch.stack([s.measures[name] for s in steps if name in s.measures]).mean() for name in names}
+    return _means([step.measures for step in steps])
 
 
 def reported(steps: Sequence[Step]) -> dict[str, Tensor]:
     """Return the means over micro-batches of what the losses reported."""
-    names: dict[str, Any] = {name: None for step in steps for name in step.reports}
-    return {name: torch.stack([s.reports[name].float() for s in steps if name in s.reports]).mean() for name in names}
+    return _means([step.reports for step in steps])
+
+
+def _means(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    if len(parts) == 1:
+        return {name: value.float() for name, value in parts[0].items()}
+    names = {name: None for part in parts for name in part}
+    return {name: torch.stack([part[name].float() for part in parts if name in part]).mean() for name in names}
+
+
+def _scaled(value: Tensor, factor: float) -> Tensor:
+    return value if factor == 1.0 else value * factor

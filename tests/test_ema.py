@@ -52,7 +52,7 @@ def test_an_average_follows_its_network_and_copies_its_buffers() -> None:
             for parameter in network.parameters():
                 parameter.mul_(1.5).add_(0.25)
         network(torch.randn(4, 1, 3, 3))
-        average.update(network, decay)
+        average.update(decay)
         now = [p.detach().double() for p in network.parameters()]
         expected = [decay * old + (1 - decay) * new for old, new in zip(expected, now, strict=True)]
         for mine, wanted in zip(average.network.parameters(), expected, strict=True):
@@ -65,6 +65,6 @@ def test_an_average_follows_its_network_and_copies_its_buffers() -> None:
 def test_averaging_is_not_recorded_for_gradients() -> None:
     network = nn.Linear(2, 2)
     average = Average(network)
-    average.update(network, 0.5)
+    average.update(0.5)
     assert all(p.grad_fn is None for p in average.network.parameters())
     assert all(p.grad is None for p in network.parameters())

@@ -161,7 +161,8 @@ class Adversarial:
         maps = [m.detach().to(accumulation_dtype(m.dtype)) for m in as_maps(logits)]
         if self.family.mode == "bce":
             maps = [m.sigmoid() for m in maps]
-        return score(maps).mean()
+        means = [m.mean() for m in maps]  # as every sample's map has one size, also the mean of the samples' means
+        return means[0] if len(means) == 1 else torch.stack(means).mean()
 
     @property
     def _real(self) -> float:
