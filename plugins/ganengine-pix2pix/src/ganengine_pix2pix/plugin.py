@@ -44,7 +44,7 @@ def ganengine_variants() -> list[Variant]:
             views="ganengine_pix2pix.views:build",
             baseline="ganengine_pix2pix.baseline:build",
             data="openmoji-line",
-            defaults={"batch": 8},
+            defaults={"batch": 8, "horizon": 14_000},
             presets={
                 "paper": {**PAPER, "batch": 1, "epochs": 200},
                 "edges": {**PAPER, "batch": 4, "epochs": 15},
