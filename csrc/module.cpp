@@ -15,7 +15,7 @@ namespace {
 Isa best_isa() {
 #if GANENGINE_X86
   __builtin_cpu_init();  // also asks the system whether it saves the wide registers
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");  // F16C is older than these
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (avx2) return avx512 ? Isa::avx512 : Isa::avx2;

@@ -179,13 +179,13 @@ GANENGINE_INLINE Vector<int64_t> load_bytes(const uint8_t* p, int64_t) {
 
 // ---- loads and stores of any alignment; `count` is how many lanes there are, where fewer than all: others are 0
 
-template <typename A>
+template <typename A, std::enable_if_t<std::is_arithmetic_v<A>, int> = 0>
 GANENGINE_INLINE Vector<A> load(const A* p) {
   Vector<A> v;
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
-template <typename A>
+template <typename A, std::enable_if_t<std::is_arithmetic_v<A>, int> = 0>
 GANENGINE_INLINE void store(A* p, Vector<A> v) {
   __builtin_memcpy(p, &v, sizeof v);
 }

@@ -24,7 +24,7 @@ inline Tensor empty_strided(const int64_t* sizes, const int64_t* strides, int64_
   STABLE_TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(dim, sizes, strides, dtype, aoti_torch_device_type_cpu(), 0, &handle));
   Tensor fresh(handle);
-  prefer_huge_pages(fresh);
+  prepare(fresh);
   return fresh;
 }
 

@@ -156,6 +156,15 @@ struct MomentsOf<double> {
 
 // ---- planes
 
+// Asks for the beginning of a plane that comes a block of channels later, or of a result that a later pass writes: the
+// processor's own prefetching stops at the end of a page, and a block may have one page per sample.
+template <typename T>
+GANENGINE_INLINE void prefetch_plane(const T* plane, int64_t m) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  const int64_t end = m < 8 * kLine ? m : 8 * kLine;
+  for (int64_t j = 0; j < end; j += kLine) __builtin_prefetch(plane + j);
+}
+
 template <typename T>
 void statistics_planes(const Problem<T>& p, int64_t c, int64_t width) {
   typename MomentsOf<T>::type moments[kBlock];
@@ -164,8 +173,14 @@ void statistics_planes(const Problem<T>& p, int64_t c, int64_t width) {
   // In double data the shift itself must be the mean; else it only has to be near.
   for (int pass = 0; pass < (sizeof(T) == 8 ? 2 : 1); ++pass) {
     for (int64_t i = 0; i < p.n; ++i) {
-      const T* x = p.x + (i * p.c + c) * p.m;
-      for (int64_t k = 0; k < width; ++k) moments[k].add_row(x + k * p.m, p.m);
+      const int64_t at = (i * p.c + c) * p.m;
+      const int64_t next = i + 1 < p.n ? p.c * p.m : 0;
+      for (int64_t k = 0; k < width; ++k) {
+        const int64_t plane = at + k * p.m;
+        prefetch_plane(p.x + plane + next, p.m);
+        if (!p.stream) prefetch_plane(p.out + plane, p.m);
+        moments[k].add_row(p.x + plane, p.m);
+      }
     }
     for (int64_t k = 0; k < width; ++k) {
       const double first = moments[k].sum_first();
@@ -305,9 +320,14 @@ void backward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
     for (int64_t k = 0; k < width; ++k) rstd[k] = p.rstd(c + k);
     for (int64_t i = 0; i < p.n; ++i) {
       const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
+      const int64_t next = i + 1 < p.n ? p.c * p.m : 0;
       for (int64_t k = 0; k < width; ++k) {
-        sum_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k],
-                               &g[i * width + k], &gx[i * width + k]);
+        const int64_t plane = at + k * p.m;
+        prefetch_plane(p.x + plane + next, p.m);
+        prefetch_plane(p.grad + plane + next, p.m);
+        if (!p.stream) prefetch_plane(p.out + plane, p.m);
+        sum_plane<kActivation>(p, plane, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k], &g[i * width + k],
+                               &gx[i * width + k]);
       }
     }
     settle_sums(p, c, width, rstd, g.get(), gx.get(), offset, pull);

@@ -15,8 +15,8 @@ template <Mode kMode, typename A>
 GANENGINE_INLINE Point<A> evaluate(Vector<A> l, A target) {
   const Vector<A> t = splat(target), zero{};
   if constexpr (kMode == Mode::bce) {
-    // log(1 + e^l) = max(l, 0) + log(1 + e^-|l|). Written from -l, so that the large parts cancel exactly where the loss
-    // is small, and infinite logits give what the reference gives.
+    // log(1 + e^l) = max(l, 0) + log(1 + e^-|l|). Written from -l, so that the large parts cancel exactly where the
+    // loss is small, and infinite logits give what the reference gives.
     const Vector<A> e = exp_negative(-magnitude(l));
     const Vector<A> inverse = A(1) / (A(1) + e);
     const Vector<A> value = fma(splat(A(1) - target), l, larger(-l, zero)) + log1p_unit(e);
