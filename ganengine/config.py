@@ -220,6 +220,17 @@ def take_options(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], 
     return rest, taken
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain values only, and no option twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f'"{name}" is stated twice', node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path, variant: Variant) -> dict[str, Any]:
     """Read a file of options.
 
@@ -227,7 +238,7 @@ def read_yaml(path: Path, variant: Variant) -> dict[str, Any]:
         UserError: the file is missing, is no YAML mapping, or was written for another variant.
     """
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        record = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: expected a YAML file of options; it cannot be read ({error}).") from error
     except yaml.YAMLError as error:
@@ -290,6 +301,8 @@ def _check_options(options: Mapping[str, Any], known: Mapping[str, Any], origin:
             raise UserError(f'{origin}: no option is called "{option}".{nearest(option, map(_kebab, known))}')
         if isinstance(known[name], bool) and not isinstance(value, bool):
             raise UserError(f"{origin}: {option}: expected true or false, got {value!r}.")
+        if isinstance(value, list) and not isinstance(known[name], (list, tuple, type(None))):
+            raise UserError(f"{origin}: {option}: expected one value, got a list: {value!r}.")
 
 
 def flatten(options: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

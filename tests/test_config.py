@@ -247,6 +247,8 @@ def test_data_that_is_a_path_is_found_from_everywhere(
     [
         ("- 1\n", "expected a mapping of options, got a list"),
         ("batch\n", "expected a mapping of options, got a str"),
+        ("batch: 2\nseed: 1\nbatch: 4\n", '"batch" is stated twice'),
+        ("batch: [2]\n", "batch: expected one value, got a list: [2]"),
         ("a: [\n", "does not parse"),
         ("a: !!python/object/apply:os.getcwd []\n", "does not parse"),
         ("variant: gan\n", 'written for variant "gan", but this is "toy"'),
