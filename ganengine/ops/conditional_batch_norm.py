@@ -86,9 +86,12 @@ def conditional_batch_norm(
     count = x.shape[0] * math.prod(x.shape[2:])
     if training and running_mean is not None and running_var is not None and count > 0:
         with torch.no_grad():
-            unbiased = var * (count / max(count - 1, 1))
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+            found = [mean, var * (count / max(count - 1, 1))]  # unbiased
+            if running_mean.dtype == running_var.dtype == mean.dtype:
+                torch._foreach_lerp_([running_mean, running_var], found, momentum)
+            else:
+                running_mean.lerp_(found[0].to(running_mean.dtype), momentum)
+                running_var.lerp_(found[1].to(running_var.dtype), momentum)
     result: Tensor = y
     return result
 
