@@ -25,6 +25,7 @@ def ganengine_commands() -> list[Component]:
         Component("sample", "draw pictures from a trained run", f"{where}.sample:sample"),
         Component("translate", "translate pictures, any size", f"{where}.translate:translate"),
         Component("eval", "measure a run on held-out data", f"{where}.evaluate:evaluate"),
+        Component("import", "make a run of weights trained elsewhere", f"{where}.importing:import_weights"),
         Component("list", "what is installed", f"{where}.installed:show_list"),
         Component("info", "one variant: options, presets, fields", f"{where}.installed:show_info"),
         Component("plugins", "plugins doctor, plugins test NAME", f"{where}.plugins:plugins"),

@@ -374,7 +374,7 @@ def _call(function: Callable[[], Iterable[Any]], hook: str) -> list[Any]:
 
 def _check_builders(record: Variant | DataSource | Component) -> None:
     if isinstance(record, Variant):
-        named = {what: getattr(record, what) for what in (*Variant.BUILDERS, "baseline")}
+        named = {what: getattr(record, what) for what in (*Variant.BUILDERS, *Variant.OPTIONAL)}
     else:
         named = {"build": record.build, "recognise": getattr(record, "recognise", None)}
     for what, reference in named.items():

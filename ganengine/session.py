@@ -160,6 +160,8 @@ class Session:
         if not fitting:
             raise UserError(f"--init-from {path}: none of its tensors fits these networks. Use the same options.")
         load_tensors(fitting, dataclasses.replace(saved, networks={n: saved.networks[n] for n in fitting}))
+        if not any(name.partition("/")[0].endswith("_ema") for name in fitting):
+            self.trainer.players.start_averages()  # a run without averages gives the networks to begin them at
         self.display.note(f"Took {len(fitting)} of {len(tensors)} tensors over from {path}, step {saved.step}.")
 
     def _promises(self, saved: checkpoint.Checkpoint) -> list[str]:

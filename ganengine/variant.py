@@ -289,13 +289,30 @@ class Variant:
     """Name of the data source used when none is given."""
     baseline: str | None = None
     """The same game as a plain loop, for benches."""
+    importer: str | None = None
+    """({file: what it holds}) -> Imported: recognises weights that were trained elsewhere."""
 
     BUILDERS = ("networks", "losses", "schedule", "views")
+    OPTIONAL = ("baseline", "importer")
 
     def builder(self, what: str) -> Callable[..., Any]:
-        """Import and return the builder `what` ("networks", "losses", "schedule", "views" or "baseline")."""
+        """Import and return the builder `what`, one of `BUILDERS` or `OPTIONAL`."""
         found: Callable[..., Any] = load_object(getattr(self, what), f"variant {self.name}: {what}")
         return found
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Networks that were trained elsewhere, as a variant's importer recognised them in the files it was given."""
+
+    summary: str
+    """What they are, in a few words for the user."""
+    options: Mapping[str, Any]
+    """Options that describe them, the engine's and the variant's; the user's own go over these."""
+    networks: Mapping[str, Tensor]
+    """"G/down.0.weight" -> tensor: all of each network that is there; one that is not starts anew."""
+    data: Callable[[Any, int], DataSpec]
+    """(config, size) -> the data that such networks take."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def is_complete(subject: Subject) -> None:
     require(variant.family in families, f'family: expected one of {", ".join(families)}, got "{variant.family}".')
     silent = undocumented(variant.config)
     require(not silent, f"option(s) {', '.join(silent)} have no docstring below them, so --help tells nothing of them.")
-    for what in (*Variant.BUILDERS, *(["baseline"] if variant.baseline else [])):
+    for what in (*Variant.BUILDERS, *(what for what in Variant.OPTIONAL if getattr(variant, what))):
         built = variant.builder(what)
         require(callable(built), f"{what}: expected a function, got a {type(built).__name__}.")
     for preset in variant.presets:

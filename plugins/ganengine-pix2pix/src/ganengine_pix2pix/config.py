@@ -14,6 +14,7 @@ Generator = Literal["unet", "encoder-decoder", "resnet-6", "resnet-9"]
 Norm = Literal["batch", "instance", "none"]
 Ramp = Literal["constant", "linear", "sqrt"]
 ReceptiveField = Literal[1, 16, 34, 70, 142, 286]
+UNetLayout = Literal["paper", "pytorch"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Pix2PixConfig:
     """Adversarial loss by name; nonsaturating is the paper's (section 3.3), ls the later CycleGAN's."""
     generator: Generator = "unet"
     """unet (section 3.2.1), encoder-decoder (the same without skips), or residual blocks (arXiv:1703.10593)."""
+    levels: int | None = None
+    """How often the U-Net halves a picture; None: as often as its size allows, at most 8 times (section 6.1.1)."""
+    unet_layout: UNetLayout = "paper"
+    """pytorch: as in the authors' PyTorch code, with dropout one layer later, in the layers between the bottleneck and
+    the last four, and, beside instance norm, a bias in the first and the deepest convolution."""
     g_filters: int = 32
     """Filters of G's first layer; 64 in section 6.1.1."""
     d_filters: int = 32
@@ -63,6 +69,7 @@ class Pix2PixConfig:
 
     def __post_init__(self) -> None:
         for option, fits, expected in (
+            ("levels", self.levels is None or 1 <= self.levels <= 10, "a number from 1 to 10"),
             ("g_filters", self.g_filters >= 1, "at least 1"),
             ("d_filters", self.d_filters >= 1, "at least 1"),
             ("lambda_l1", 0 <= self.lambda_l1 < inf, "0 or more"),

@@ -17,7 +17,7 @@ from ganengine.variant import DataSpec, Stage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganengine_pix2pix.config import Norm, Pix2PixConfig, ReceptiveField
+from ganengine_pix2pix.config import Norm, Pix2PixConfig, ReceptiveField, UNetLayout
 
 MAX_LEVELS = 8  # section 6.1.1: 256 x 256 down to 1 x 1
 STRIDED_LAYERS: dict[int, int] = {16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
@@ -53,7 +53,10 @@ def _generator(config: Pix2PixConfig, source: int, target: int, side: int) -> nn
         blocks = int(config.generator.removeprefix("resnet-"))
         return ResNet(source, target, config.g_filters, blocks, config.norm, config.dropout)
     skips = config.generator == "unet"
-    return UNet(source, target, config.g_filters, fitting_levels(side), config.norm, config.dropout, skips=skips)
+    levels = config.levels or fitting_levels(side)
+    return UNet(
+        source, target, config.g_filters, levels, config.norm, config.dropout, skips=skips, layout=config.unet_layout
+    )
 
 
 def _check_patch(receptive_field: ReceptiveField, side: int) -> None:
@@ -149,22 +152,27 @@ class UNet(Translator):
         norm: normalisation.
         dropout: probability; it stays on in use.
         skips: False gives the paper's encoder-decoder.
+        layout: "pytorch" is that of the authors' PyTorch code: dropout where the decoder has 8 times the filters on
+            both sides, the bottleneck's layer excepted; with instance norm, a bias where no norm follows.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, filters: int, levels: int, norm: Norm, dropout: float, *, skips: bool
-    ) -> None:
+        self, in_channels: int, out_channels: int, filters: int, levels: int, norm: Norm, dropout: float, *,
+        skips: bool, layout: UNetLayout = "paper",
+    ) -> None:  # fmt: skip
         super().__init__(multiple=2**levels)
         widths = [filters * min(2**level, 8) for level in range(levels)]
         # As published: a bias only where no norm is used at all, and in the output.
         bias = norm == "none"
+        end_bias = bias or (layout == "pytorch" and norm == "instance")
+        dropped = range(levels - 3, levels) if layout == "paper" else range(4, levels - 1)
         self.skips = skips
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         for level, width in enumerate(widths):
             below = widths[level - 1] if level else in_channels
-            conv = nn.Conv2d(below, width, 4, stride=2, padding=1, bias=bias)
             plain = level in (0, levels - 1)
+            conv = nn.Conv2d(below, width, 4, stride=2, padding=1, bias=end_bias if plain else bias)
             self.down.append(conv if plain else nn.Sequential(conv, normalisation(norm, width)))
         for level in reversed(range(levels)):
             width = widths[level] * (2 if skips and level < levels - 1 else 1)
@@ -176,7 +184,7 @@ class UNet(Translator):
                 nn.ConvTranspose2d(width, below, 4, stride=2, padding=1, bias=bias),
                 normalisation(norm, below),
             ]
-            if level >= levels - 3:
+            if level in dropped:
                 layers.append(Dropout(dropout, always=True))
             self.up.append(nn.Sequential(*layers))
 

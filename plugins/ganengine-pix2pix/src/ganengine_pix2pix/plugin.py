@@ -43,6 +43,7 @@ def ganengine_variants() -> list[Variant]:
             schedule="ganengine_pix2pix.schedule:build",
             views="ganengine_pix2pix.views:build",
             baseline="ganengine_pix2pix.baseline:build",
+            importer="ganengine_pix2pix.importing:build",
             data="openmoji-line",
             defaults={"batch": 8, "horizon": 14_000},
             presets={
