@@ -19,7 +19,7 @@ from ganengine.data.loader import Loader
 from ganengine.data.options import DataOptions
 from ganengine.data.sources import open_data
 from ganengine.display import Display
-from ganengine.errors import UserError
+from ganengine.errors import DataError, UserError
 from ganengine.hardware import Hardware, choose
 from ganengine.plugins import Registry, registry
 from ganengine.runfolder import RunFolder
@@ -63,7 +63,14 @@ class Session:
 
         Raises:
             CheckpointError: there is none, or it does not fit.
+            DataError: the data is gone, or is not usable any more.
         """
+        data = Path(settings.engine.data)
+        if data.is_absolute() and not data.exists():
+            raise DataError(
+                f"{data}: expected the data that {folder} was trained on; it is not there any more. Put it back, or "
+                f'write its new place into {folder.path / "config.yaml"}, as "data: /new/place", and resume again.'
+            )
         saved, faults = checkpoint.newest(folder.checkpoints)
         # The same threads and precision, or sums would round otherwise.
         engine = dataclasses.replace(

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from ganengine.commands.arguments import parse
 from ganengine.errors import UserError, nearest
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHOWN = 12
+"""At most so many rows of a kind are shown to people; `--json` gives all."""
+
 
 @dataclass(frozen=True)
 class _Options:
     folder: tyro.conf.Positional[Path]
-    """Folder to look at."""
+    """Folder or zip file to look at; nothing in it is changed."""
+    quick: bool = False
+    """Read headers only: pictures that are cut off and equal pictures are not found."""
     json: bool = False
     """Print one JSON object."""
 
@@ -25,32 +33,75 @@ class _Options:
 def data(argv: Sequence[str]) -> int:
     """Dispatch `ganengine data COMMAND`."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: ganengine data inspect FOLDER [--json]\n\nTell what is in a folder of data.")
+        print("usage: ganengine data inspect FOLDER [--quick] [--json]\n\nTell what is in a folder of data.")
         return 0
     if argv[0] != "inspect":
         raise UserError(f'expected `ganengine data inspect FOLDER`, got "{argv[0]}".{nearest(argv[0], ["inspect"])}')
     options = parse(_Options, argv[1:], "ganengine data inspect", "Tell what is in a folder of data.")
     from ganengine.data.inspection import inspect
 
-    found = inspect(options.folder)
+    found = inspect(options.folder, quick=options.quick, progress=_progress)
     if options.json:
         print(json.dumps(found))
     else:
         _print(found)
-    return 0
+    return 1 if found["problem"] or found["bad"] else 0
+
+
+def _progress(pictures: Iterable[Any], count: int) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(
+        pictures, "looking at pictures", count, console=console, disable=not console.is_terminal, transient=True
+    )
 
 
 def _print(found: dict[str, Any]) -> None:
-    for name, value in found.items():
-        if name == "schema":
-            continue
-        if isinstance(value, dict):
-            print(f"{name}:")
-            for key, item in value.items():
-                print(f"  {key}: {item}")
-        elif isinstance(value, list):
-            print(f"{name}: {'none' if not value else ''}")
-            for item in value:
-                print(f"  {item}")
-        else:
-            print(f"{name}: {value}")
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(found["path"], style="bold")
+    if found["layout"]:
+        splits = ", ".join(f"{name} {count}" for name, count in found["splits"].items())
+        console.print(f"{found['layout']} (data source {found['source']}); samples: {splits}")
+    for name, field in found["fields"].items():
+        console.print(f"\n{name}", style="bold")
+        console.print(f"  channels in training  {field['channels']}")
+        console.print(f"  channels of files     {_counted(field['channel_counts'])}")
+        console.print(f"  sizes of files        {_counted(field['sizes'])}")
+        console.print(f"  modes of files        {_counted(field['modes'])}")
+    _section(console, "odd", [f"{_short(entry['path'], found)}: {entry['reason']}" for entry in found["odd"]])
+    _section(
+        console,
+        "equal pictures",
+        [
+            f"{' = '.join(_short(path, found) for path in group['paths'])} ({', '.join(group['splits'])})"
+            for group in found["duplicates"]
+        ],
+    )
+    if not found["decoded"]:
+        console.print("\nLooked at headers only: pictures that are cut off and equal pictures are not listed.")
+    _section(console, "to repair", found["repairs"])
+    verdict = "This data cannot be trained on as it is." if found["problem"] else "This data can be trained on."
+    console.print(f"\n{verdict}", style="bold")
+
+
+def _section(console: Console, title: str, rows: list[str]) -> None:
+    if rows:
+        console.print(f"\n{title} ({len(rows)})", style="bold")
+        for row in rows[:SHOWN]:
+            console.print(f"  {row}")
+        if len(rows) > SHOWN:
+            console.print(f"  ... and {len(rows) - SHOWN} more (--json gives all)")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """Return "3 of 16x8, 1 of 32x32", the most frequent first."""
+    shown = [f"{count} of {name}" for name, count in list(counts.items())[:SHOWN]]
+    return ", ".join(shown) + (f", ... ({len(counts)} kinds)" if len(counts) > SHOWN else "")
+
+
+def _short(path: str, found: dict[str, Any]) -> str:
+    return path.removeprefix(f"{found['path']}/")

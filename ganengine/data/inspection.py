@@ -2,45 +2,93 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ganengine.data import images, pairs
-from ganengine.data.files import count_of, list_files, open_folder
+from ganengine.data.archives import File
+from ganengine.data.dataset import BadPictureError
+from ganengine.data.files import SUFFIXES, Folder, count_of, open_folder, relative, some
 from ganengine.data.folders import FolderDataset
-from ganengine.data.headers import read_headers
+from ganengine.data.headers import Header, read_headers
 from ganengine.data.options import DataOptions
+from ganengine.data.pictures import read_picture
 from ganengine.errors import DataError
 
+UNREAD = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".pdf", ".exr", ".hdr", ".dng"})
+"""Pictures that are not read, and would be missed without a word."""
+PACKED = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pnm"),
+    "NPY": (".npy",),
+}
+"""Suffixes that fit pillow's formats."""
+FORBIDDEN = frozenset('<>:"|?*\\')
+"""Characters that file names on Windows cannot have."""
 
-def inspect(path: str | Path) -> dict[str, Any]:
-    """Look at a folder without decoding anything.
+
+def inspect(
+    path: str | Path, *, quick: bool = False, progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None
+) -> dict[str, Any]:
+    """Look at a folder or a zip file; nothing is written.
+
+    Args:
+        path: what a user named.
+        quick: read headers only: pictures that are cut off and equal pictures are not found.
+        progress: wraps the pictures while they are decoded, given how many there are.
 
     Returns:
         plain JSON values: `schema` 1, `path`, `layout` (in words), `source` (name of the data source), `fields`
-        ({name: {channels, sizes: {"WxH": count}, modes: {mode: count}}}; sizes are those of files), `splits` ({name:
-        count}), `odd` ([{path, reason}]: unreadable pictures, and files that are no pictures), `problem` (why it cannot
-        be trained on, or None), `repairs` (what to do, in sentences).
+        ({name: {channels, channel_counts: {"1": count}, sizes: {"WxH": count}, modes: {mode: count}}}; sizes are those
+        of files, channels those in training, channel_counts those of files), `splits` ({name: count}), `bad` ([{path,
+        reason}]: what training leaves out), `odd` ([{path, reason}]: the same, files that are no pictures, and odd
+        names), `duplicates` ([{paths, splits}]: pictures of equal pixels), `decoded` (whether pixels were looked at),
+        `problem` (why it cannot be trained on, or None), `repairs` (what to do, in sentences).
 
     Raises:
         DataError: there is no such folder, or no picture in it.
     """
     root = open_folder(path)
-    listing = list_files(root)
+    listing = root.listing()
     problem = None
     dataset: FolderDataset | None = None
     options = DataOptions()
-    as_pairs = pairs.recognise(root) or bool(_folders_of_sides(root))
+    as_pairs = pairs.recognise(Path(path)) or _has_sides(root)
     try:
-        dataset = pairs.build(str(root), options) if as_pairs else images.build(str(root), options)
+        dataset = pairs.build(str(path), options) if as_pairs else images.build(str(path), options)
     except DataError as error:
         problem = str(error)
         if not listing.pictures:
             raise
-    bad = dict(dataset.bad) if dataset else _unreadable(root, listing.pictures)
-    odd = [{"path": name, "reason": reason} for name, reason in bad.items()]
-    odd += [{"path": str(root / name), "reason": "no picture: ignored"} for name in listing.others]
+    files = {root.file(name): name for name in listing.pictures}
+    headers, unreadable = read_headers(files)
+    bad = {f"{root}/{name}": reason for name, reason in listing.left_out.items()}
+    bad |= {str(file): reason for file, reason in unreadable.items()}
+    digests: dict[File, bytes] = {}
+    if not quick:
+        for file, digest in progress(_digests(headers), len(headers)) if progress else _digests(headers):
+            if isinstance(digest, str):
+                bad[str(file)] = digest
+            else:
+                digests[file] = digest
+    duplicates = _duplicates(dataset, digests)
+    others = {f"{root}/{name}": _no_picture(name) for name in listing.others}
+    names = {f"{root}/{name}": reason for name, reason in _odd_names(root, headers).items()}
     fields = dataset.spec.fields if dataset else {}
     return {
         "schema": 1,
@@ -49,36 +97,130 @@ def inspect(path: str | Path) -> dict[str, Any]:
         "source": "pairs" if as_pairs else "images",
         "fields": {name: _field(dataset, name) for name in fields if dataset},
         "splits": dict(dataset.splits) if dataset else {},
-        "odd": odd,
+        "bad": _entries(bad),
+        "odd": [*_entries(bad), *_entries(others), *_entries(names)],
+        "duplicates": duplicates,
+        "decoded": not quick,
         "problem": problem,
-        "repairs": _repairs(dataset, problem, bad),
+        "repairs": [
+            *([problem] if problem else []),
+            *_repairs(dataset, bad, duplicates, others, names),
+        ],
     }
 
 
-def _folders_of_sides(root: Path) -> bool:
+def _entries(reasons: dict[str, str]) -> list[dict[str, str]]:
+    return [{"path": path, "reason": reason} for path, reason in reasons.items()]
+
+
+def _has_sides(root: Folder) -> bool:
     try:
         return bool(pairs.find_sides(root)[1])
     except DataError:  # a partner is missing: `pairs` says which
         return True
 
 
-def _unreadable(root: Path, names: tuple[str, ...]) -> dict[str, str]:
-    return {str(path): reason for path, reason in read_headers(root / name for name in names)[1].items()}
+def _digests(headers: dict[File, Header]) -> Iterator[tuple[File, bytes | str]]:
+    """Decode all pictures; yield a hash of the pixels of each, or why there are none."""
+
+    def look(file: File) -> tuple[File, bytes | str]:
+        try:
+            pixels = read_picture(file, alpha="keep")
+        except BadPictureError as error:
+            return file, error.reason
+        seed = f"{pixels.dtype.str} {pixels.shape}".encode()
+        return file, hashlib.blake2b(seed + np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+
+    decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        yield from decoders.map(look, headers)
+    finally:
+        decoders.shutdown(cancel_futures=True)  # Ctrl-C does not wait for all of them
+
+
+def _duplicates(dataset: FolderDataset | None, digests: dict[File, bytes]) -> list[dict[str, Any]]:
+    """Return the pictures of equal pixels, those that are in several splits first."""
+    if dataset is None:
+        return []
+    places: dict[tuple[str, bytes], dict[str, str]] = {}
+    for split, members in dataset.samples.items():
+        for sample in members:
+            for name, part in sample.parts.items():
+                # Halves of one file are in one place; equal pictures in A and B are a choice.
+                if part.path in digests:
+                    side = "" if part.half else name
+                    places.setdefault((side, digests[part.path]), {})[str(part.path)] = split
+    found = [
+        {"paths": list(paths), "splits": sorted(set(paths.values()))} for paths in places.values() if len(paths) > 1
+    ]
+    return sorted(found, key=lambda group: -len(group["splits"]))
+
+
+def _no_picture(name: str) -> str:
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in UNREAD:
+        return "a kind of picture that is not read: convert it to .png"
+    if suffix in PACKED:
+        return "an archive inside: ignored; unpack it, or give it alone"
+    return "no picture: ignored"
+
+
+def _odd_names(root: Folder, headers: dict[File, Header]) -> dict[str, str]:
+    """Return, by relative path, what may go wrong with a name on another system."""
+    odd: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    for file, header in headers.items():
+        name = relative(file, root)
+        folded = unicodedata.normalize("NFC", name).casefold()
+        if folded in seen:
+            odd[name] = f"its name differs from {seen[folded]} in upper and lower case or accents only"
+        elif FORBIDDEN & set(name) or any(ord(letter) < 32 for letter in name):
+            odd[name] = "its name has characters that other systems do not allow"
+        elif any(part != part.strip() or os.path.splitext(part)[0].endswith(" ") for part in name.split("/")):
+            odd[name] = "its name begins or ends with a space"
+        elif file.suffix.lower() not in FORMATS.get(header.format, SUFFIXES):
+            odd[name] = f"its suffix says otherwise, but it is {header.format}; it is read all the same"
+        seen.setdefault(folded, name)
+    return odd
 
 
 def _field(dataset: FolderDataset, name: str) -> dict[str, Any]:
     headers = dataset.field_headers(name)
     return {
         "channels": dataset.spec.channels(name),
+        "channel_counts": {
+            str(count): number
+            for count, number in Counter(header.colours + header.alpha for header in headers).most_common()
+        },
         "sizes": dict(Counter(header.size for header in headers).most_common()),
         "modes": dict(Counter(header.mode for header in headers).most_common()),
     }
 
 
-def _repairs(dataset: FolderDataset | None, problem: str | None, bad: dict[str, str]) -> list[str]:
-    repairs = [problem] if problem else []
+def _repairs(
+    dataset: FolderDataset | None,
+    bad: dict[str, str],
+    duplicates: list[dict[str, Any]],
+    others: dict[str, str],
+    names: dict[str, str],
+) -> list[str]:
+    repairs = []
     if bad:
         repairs.append(f"Replace or remove {count_of(len(bad), 'unreadable picture')}; training leaves them out.")
+    unread = [name for name, reason in others.items() if "not read" in reason]
+    if unread:
+        repairs.append(f"Convert {count_of(len(unread), 'picture')} to .png: {some([*map(os.path.basename, unread)])}.")
+    if names:
+        repairs.append(f"Rename {count_of(len(names), 'picture')} before the data goes to another system.")
+    leaks = [group for group in duplicates if len(group["splits"]) > 1]
+    if leaks:
+        repairs.append(
+            f"Keep {count_of(len(leaks), 'picture')} in one split only: "
+            f"figures on pictures that were trained on flatter."
+        )
+    if len(duplicates) > len(leaks):
+        count = sum(len(group["paths"]) - 1 for group in duplicates if len(group["splits"]) == 1)
+        repairs.append(f"Remove {count_of(count, 'copy', 'copies')}, unless they are meant to count twice.")
     if dataset is None:
         return repairs
     if "train" not in dataset.splits:

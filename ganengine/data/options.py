@@ -34,7 +34,9 @@ class DataOptions:
     resize: Resize = "stretch"
     """How pictures that are not square become so: stretched, or scaled to the shorter side and cropped."""
     memory_mib: int = 2048
-    """Bound on decoded pictures kept in memory; what is beyond it is decoded again."""
+    """Bound on decoded pictures kept in memory; what is beyond it is read or decoded again."""
+    cache_mib: int = 16384
+    """Bound on decoded pictures kept on disk, over all data sets; 0: none."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -43,6 +45,8 @@ class DataOptions:
             raise UserError(f"load_size: expected at least size ({self.size}), got {self.load_size}.")
         if self.memory_mib < 0:
             raise UserError(f"memory_mib: expected 0 or more, got {self.memory_mib}.")
+        if self.cache_mib < 0:
+            raise UserError(f"cache_mib: expected 0 or more, got {self.cache_mib}.")
 
     def read_size(self, size: int) -> int:
         """Return the side to resize to before `size` is cropped: the jitter of `load_size`, in proportion."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ganengine.data.files import SIDE, SPLITS, count_of, list_files, no_pictures, open_folder, some, split_folders
-from ganengine.data.files import subfolders as folders_in
+from ganengine.data.files import SIDE, SPLITS, Folder, count_of, no_pictures, open_folder, relative, some
 from ganengine.data.folders import FolderDataset, Part, Sample
 from ganengine.data.headers import read_headers
 from ganengine.data.options import DataOptions
@@ -46,7 +45,7 @@ def build(argument: str, options: DataOptions) -> FolderDataset:
     return dataset
 
 
-def find_sides(root: Path) -> tuple[str, dict[str, dict[str, Path]]]:
+def find_sides(root: Folder) -> tuple[str, dict[str, dict[str, Folder]]]:
     """Find the folders of A and B by their names.
 
     Returns:
@@ -60,48 +59,48 @@ def find_sides(root: Path) -> tuple[str, dict[str, dict[str, Path]]]:
         for here, there in (("A", "B"), ("B", "A")):
             if there not in folders:
                 raise DataError(
-                    f"{root}: the folder {folders[here].relative_to(root)} of the split {split} has no partner: "
+                    f"{root}: the folder {relative(folders[here], root)} of the split {split} has no partner: "
                     f"expected one for {there} with the same names beside it."
                 )
-    if sides and not any(list_files(folder).pictures for split in sides.values() for folder in split.values()):
+    if sides and not any(folder.listing().pictures for split in sides.values() for folder in split.values()):
         raise no_pictures(root)
     return layout, sides
 
 
-def _sides(root: Path) -> tuple[str, dict[str, dict[str, Path]]]:
+def _sides(root: Folder) -> tuple[str, dict[str, dict[str, Folder]]]:
     splits = tuple(dict.fromkeys(SPLITS.values()))
     outer = _a_and_b(root)
     if outer:
-        inner = {side: split_folders(folder) for side, folder in outer.items()}
+        inner = {side: folder.splits() for side, folder in outer.items()}
         found = {split: {s: inner[s][split] for s in outer if split in inner[s]} for split in splits}
         if any(found.values()):
             return "pairs in A/train, B/train", {split: sides for split, sides in found.items() if sides}
         return "pairs in A, B", {"train": outer}
-    within = {split: sides for split, folder in split_folders(root).items() if (sides := _a_and_b(folder))}
+    within = {split: sides for split, folder in root.splits().items() if (sides := _a_and_b(folder))}
     if within:
         return "pairs in train/A, train/B", within
-    joined: dict[str, dict[str, Path]] = {}
-    for name, folder in folders_in(root).items():
+    joined: dict[str, dict[str, Folder]] = {}
+    for name, folder in root.folders().items():
         match = SIDE.fullmatch(name)
         if match:
             joined.setdefault(SPLITS[match[1]], {})[match[2].upper()] = folder
     return "pairs in trainA, trainB", {split: joined[split] for split in splits if split in joined}
 
 
-def _a_and_b(folder: Path) -> dict[str, Path]:
+def _a_and_b(folder: Folder) -> dict[str, Folder]:
     """Return those of the folders A/ and B/ that are there."""
-    folders = folders_in(folder)
+    folders = folder.folders()
     return {side: folders[side.lower()] for side in "AB" if side.lower() in folders}
 
 
-def _stems(folder: Path) -> dict[str, str]:
+def _stems(folder: Folder) -> dict[str, str]:
     """Return the pictures of a folder by name without suffix.
 
     Raises:
         DataError: two differ in the suffix only.
     """
     stems: dict[str, str] = {}
-    for name in list_files(folder).pictures:
+    for name in folder.listing().pictures:
         stem = name[: name.rindex(".")]
         if stem in stems:
             raise DataError(f"{folder}: {stems[stem]} and {name} would both be {stem}; keep one.")
@@ -109,7 +108,7 @@ def _stems(folder: Path) -> dict[str, str]:
     return stems
 
 
-def _pair_up(split: str, folder_a: Path, folder_b: Path) -> list[Sample]:
+def _pair_up(split: str, folder_a: Folder, folder_b: Folder) -> list[Sample]:
     a, b = _stems(folder_a), _stems(folder_b)
     if a and b and not a.keys() & b.keys():
         raise DataError(
@@ -127,16 +126,19 @@ def _pair_up(split: str, folder_a: Path, folder_b: Path) -> list[Sample]:
             f"{' and '.join(lacks)}, split {split}. Partners have the same name, as A/x.png and B/x.png: "
             f"add what is missing or take out what is alone."
         )
-    return [Sample(name, {"A": Part(folder_a / name), "B": Part(folder_b / b[stem])}) for stem, name in a.items()]
+    return [
+        Sample(name, {"A": Part(folder_a.file(name)), "B": Part(folder_b.file(b[stem]))}) for stem, name in a.items()
+    ]
 
 
-def _side_by_side(root: Path) -> dict[str, list[Sample]]:
+def _side_by_side(root: Folder) -> dict[str, list[Sample]]:
     samples = {}
-    for split, folder in (split_folders(root) or {"train": root}).items():
-        names = list_files(folder).pictures
+    for split, folder in (root.splits() or {"train": root}).items():
+        names = folder.listing().pictures
         if names:
             samples[split] = [
-                Sample(name, {"A": Part(folder / name, "left"), "B": Part(folder / name, "right")}) for name in names
+                Sample(name, {"A": Part(folder.file(name), "left"), "B": Part(folder.file(name), "right")})
+                for name in names
             ]
     if not samples:
         raise no_pictures(root)
@@ -151,7 +153,7 @@ def _check_equal(dataset: FolderDataset) -> None:
         raise DataError(
             f"{dataset.root}: {len(unequal)} of {count_of(len(pairs), 'pair')} "
             f"{'is' if len(unequal) == 1 else 'are'} of unequal size, the first: "
-            f"{a.path.relative_to(dataset.root)} is {a.size}, {b.path.relative_to(dataset.root)} is {b.size}. "
+            f"{relative(a.path, dataset.root)} is {a.size}, {relative(b.path, dataset.root)} is {b.size}. "
             f"Make both pictures of a pair the same size."
         )
 
@@ -162,13 +164,13 @@ def _check_halves(dataset: FolderDataset) -> None:
     if all(header.width == header.height for header in headers):
         raise DataError(
             f"{dataset.root}: expected A|B side by side, but every picture is as wide as high "
-            f"({first.path.relative_to(dataset.root)} is {first.size}). Join A and B in one picture, or put them into "
+            f"({relative(first.path, dataset.root)} is {first.size}). Join A and B in one picture, or put them into "
             f"folders A/ and B/ with the same names."
         )
     odd = [header for header in headers if header.width % 2]
     if odd:
         raise DataError(
             f"{dataset.root}: expected A|B side by side, but {len(odd)} of {count_of(len(headers), 'picture')} "
-            f"{'has' if len(odd) == 1 else 'have'} an odd width, the first: {odd[0].path.relative_to(dataset.root)} "
+            f"{'has' if len(odd) == 1 else 'have'} an odd width, the first: {relative(odd[0].path, dataset.root)} "
             f"is {odd[0].size}. Both halves must be equally wide."
         )

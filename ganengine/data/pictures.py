@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ganengine.data.archives import File, Member
 from ganengine.data.dataset import BadPictureError
 from ganengine.data.headers import has_alpha, open_array, open_picture, orientation
 from ganengine.data.options import Alpha
@@ -37,7 +38,13 @@ LUMA = (0.299, 0.587, 0.114)
 # Reading
 
 
-def read_picture(path: str | os.PathLike[str], *, alpha: Alpha = "white", channels: int | None = None) -> np.ndarray:
+def read_picture(
+    path: str | os.PathLike[str] | Member,
+    *,
+    alpha: Alpha = "white",
+    channels: int | None = None,
+    data: bytes | None = None,
+) -> np.ndarray:
     """Decode a picture, turned upright as its EXIF says; of an animation the first frame.
 
     Args:
@@ -45,6 +52,7 @@ def read_picture(path: str | os.PathLike[str], *, alpha: Alpha = "white", channe
         alpha: what to put transparency on; "keep" makes it the last channel.
         channels: give so many channels: grey is repeated, colour becomes grey (Rec. 601), a missing alpha channel is
             opaque. None: as the picture has them.
+        data: the file's contents, where they have been read already; `path` then only names it.
 
     Returns:
         [H, W, C], uint8; where 8 bits do not hold the picture float32 in [0, 1]: 16 bits are divided by 65535, floats
@@ -54,42 +62,48 @@ def read_picture(path: str | os.PathLike[str], *, alpha: Alpha = "white", channe
         BadPictureError: it is damaged, its numbers are out of range, it cannot be given `channels` channels, or it is
             larger than pillow's bound against decompression bombs.
     """
-    path = Path(path)
+    path = path if isinstance(path, Member) else Path(path)
+    if data is None and isinstance(path, Member):
+        data = path.read_bytes()  # at once: a decoder that jumps back would unpack it again each time
     if path.suffix.lower() == ".npy":
-        pixels, cover = _scaled(path, np.array(open_array(path))), None
+        pixels, cover = _scaled(path, np.array(open_array(path, data))), None
     else:
-        pixels, cover = _decode(path)
+        pixels, cover = _decode(path, data)
     if cover is not None and (alpha != "keep" or channels in (1, 3)):  # no room to keep it: on white
         pixels, cover = _on_ground(pixels, cover, 0 if alpha == "black" else 255), None
     return _with_channels(path, pixels, cover, channels, alpha)
 
 
-def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def _decode(path: File, data: bytes | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Return colour [H, W, 1 or 3] and alpha [H, W, 1]."""
-    with open_picture(path) as picture:
+    with open_picture(path, data) as picture:
         turn = TURNS.get(orientation(picture))
         try:
             picture.load()
-        except Exception as error:  # a decoder may raise anything on damaged bytes
-            raise BadPictureError(path, f"damaged or cut off ({error})") from error
-        upright = picture if turn is None else picture.transpose(turn)
-        if upright.mode.startswith(("I", "F")):
-            return _scaled(path, np.asarray(upright)[:, :, None]), None
-        grey = upright.mode in ("1", "L", "LA", "La")
-        if has_alpha(picture):
-            array = np.asarray(upright.convert("LA" if grey else "RGBA"))
-            return array[:, :, :-1], array[:, :, -1:]
-        array = np.asarray(upright.convert("L" if grey else "RGB"))
+            upright = picture if turn is None else picture.transpose(turn)
+            if upright.mode.startswith(("I", "F")):
+                return _scaled(path, np.asarray(upright)[:, :, None]), None
+            grey = upright.mode in ("1", "L", "LA", "La")
+            if has_alpha(picture):
+                array = np.asarray(upright.convert("LA" if grey else "RGBA"))
+                return array[:, :, :-1], array[:, :, -1:]
+            array = np.asarray(upright.convert("L" if grey else "RGB"))
+        except BadPictureError:
+            raise
+        except Exception as error:  # a decoder may raise anything on damaged bytes, and not every mode converts
+            raise BadPictureError(str(path), f"damaged or cut off ({error})") from error
         return array.reshape(*array.shape[:2], -1), None
 
 
-def _scaled(path: Path, array: np.ndarray) -> np.ndarray:
+def _scaled(path: File, array: np.ndarray) -> np.ndarray:
     """Return uint8 as it is, and all else as float32 in [0, 1]."""
     if array.dtype == np.uint8:
         return array
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 65535):  # also where one is NaN
-        raise BadPictureError(path, f"expected numbers from 0 to 1, 255 or 65535, got {low:g} to {high:g}; scale them")
+        raise BadPictureError(
+            str(path), f"expected numbers from 0 to 1, 255 or 65535, got {low:g} to {high:g}; scale them"
+        )
     scale = 65535.0
     if array.dtype.kind == "f":
         scale = 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
@@ -104,7 +118,7 @@ def _on_ground(pixels: np.ndarray, cover: np.ndarray, ground: int) -> np.ndarray
 
 
 def _with_channels(
-    path: Path, pixels: np.ndarray, cover: np.ndarray | None, channels: int | None, alpha: Alpha
+    path: File, pixels: np.ndarray, cover: np.ndarray | None, channels: int | None, alpha: Alpha
 ) -> np.ndarray:
     have = pixels.shape[2]
     wanted = have + (cover is not None) if channels is None else channels
@@ -118,7 +132,7 @@ def _with_channels(
         grey = (pixels @ np.array(LUMA, np.float32))[:, :, None]
         pixels = np.floor(grey + 0.5).astype(np.uint8) if pixels.dtype == np.uint8 else grey.astype(np.float32)
     elif have != colours:
-        raise BadPictureError(path, f"expected {wanted} channels, got {have + (cover is not None)}")
+        raise BadPictureError(str(path), f"expected {wanted} channels, got {have + (cover is not None)}")
     return pixels if cover is None else np.concatenate([pixels, cover], axis=2)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from ganengine.errors import DataError, PluginError, nearest
 from ganengine.variant import DataSource, load_object
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 SOURCES = [
     DataSource(
         name="images",
-        summary="A folder of pictures, all folders below it included; train/ val/ test/ are splits.",
+        summary="A folder or zip file of pictures, all folders below it included; train/ val/ test/ are splits.",
         fields=("real",),
         build="ganengine.data.images:build",
         recognise="ganengine.data.images:recognise",
@@ -57,7 +60,9 @@ def open_data(
             raise _unknown(argument, path, sources)
         source = sources[name]
         _check_fields(source.name, source.fields, fields)
-    dataset: Dataset = load_object(source.build, f"data source {source.name}")(word, options)
+    builder = load_object(source.build, f"data source {source.name}")
+    with _cleaning_up():
+        dataset: Dataset = builder(word, options)
     lacking = [name for name in source.fields if name not in dataset.spec.fields]
     if lacking:
         raise PluginError(
@@ -65,6 +70,26 @@ def open_data(
             f"{_list(dataset.spec.fields)}. Correct the record or the builder."
         )
     return dataset
+
+
+@contextmanager
+def _cleaning_up() -> Iterator[None]:
+    """Let SIGTERM end a builder as Ctrl-C does, by an exception: it takes away then what it has half made."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    try:
+        ours = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        if ours:
+            signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread: the caller handles signals
+        ours = False
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _recognise(path: Path, fields: tuple[str, ...], sources: Mapping[str, DataSource]) -> DataSource:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import stat
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +38,22 @@ WRONG: list[tuple[str, str]] = [
     ("run pix2pix DATA/test/0.png --out made", "expected a folder of pictures, got a file"),
     ("run pix2pix images:DATA --out made", "needs A, B, the data source images gives real"),
     ("run pix2pix pairs:nowhere --out made", "nowhere: no such folder"),
+    (
+        "run pix2pix notes.zip --out made",
+        "notes.zip: expected a zip file; this one is damaged, cut off or something else",
+    ),
+    ("run pix2pix cut.zip --out made", "cut.zip: expected a zip file; this one is damaged, cut off or something else"),
+    ("run pix2pix slip.zip --out made", "slip.zip: the zip file is refused: '../0.png' has a path that leads outside"),
+    ("run pix2pix root.zip --out made", "root.zip: the zip file is refused: '/0.png' has a path that leads outside"),
+    ("run pix2pix link.zip --out made", "link.zip: the zip file is refused: '0.png' is a link"),
+    ("run pix2pix texts.zip --out made", "texts.zip: no pictures among 1 file (notes.txt)"),
+    ("run pix2pix none.zip --out made", "none.zip: the folder is empty"),
+    (f"run pix2pix square.zip {SMALL} --out made", "expected A|B side by side"),
+    (
+        f"run pix2pix links {SMALL} --out made",
+        "links: no pictures; 1 entry left out, the first: 0.png: a link that",
+    ),
+    ("eval RUN slip.zip", "slip.zip: the zip file is refused"),
     (f"{TRAIN} --batch 5", "A batch of 5 is larger than the data: 4 training samples. Use --batch 4"),
     # The variant and its options
     ("run", "expected the name of a variant first. Installed: "),
@@ -106,6 +124,10 @@ WRONG: list[tuple[str, str]] = [
         )
     ),
     # Using a run
+    (
+        "resume gone",
+        "/nowhere/pairs: expected the data that gone was trained on; it is not there any more",
+    ),
     ("resume", "Missing from ganengine resume: PATH Folder of the run"),
     ("resume RUN --max-steps 0", "--max-steps: expected a number of at least 1, got 0"),
     ("resume RUN --batch 3", "Unrecognized options: --batch, 3"),
@@ -145,6 +167,15 @@ WRONG: list[tuple[str, str]] = [
     ("data inspect", "Missing from ganengine data inspect"),
     ("data inspect nowhere", "nowhere: no such folder"),
     ("data inspect empty", "empty: the folder is empty"),
+    ("data inspect texts", "texts: no pictures among 1 file (notes.txt)"),
+    ("data inspect file.yaml", "file.yaml: expected a folder of pictures, got a file"),
+    ("data inspect slip.zip", "slip.zip: the zip file is refused: '../0.png' has a path that leads outside"),
+    ("data inspect notes.zip --json", "notes.zip: expected a zip file"),
+    ("data inspect none.zip --quick", "none.zip: the folder is empty"),
+    ("data inspect DATA --quik", "Unrecognized options: --quik Perhaps you meant: --quick"),
+    ("data inspect DATA more", "Unrecognized options: more"),
+    ("data inspect empty empty", "Unrecognized options: empty"),
+    ("data --json", 'expected `ganengine data inspect FOLDER`, got "--json"'),
     ("doctor --deep", "Unrecognized options: --deep"),
     ("list --plugin nowhere.py", "--plugin nowhere.py: expected a Python file or a folder; it does not exist"),
     ("list --plugin", "--plugin: expected a value after it, got nothing"),
@@ -162,10 +193,20 @@ FILES = {
     "flag.yaml": "flip: maybe\n",
     "range.yaml": "horizon: -3\n",
     "texts/notes.txt": "no picture\n",
+    "notes.zip": "no zip file\n",
     "unstarted/config.yaml": "variant: pix2pix\n",
+    "gone/config.yaml": "variant: pix2pix\ndata: /nowhere/pairs\n",
     "strange/config.yaml": "variant: gan\n",
     "damaged/config.yaml": "variant: [\n",
     "inway/A": "a file where a folder is needed\n",
+}
+ZIPS: dict[str, dict[str, int]] = {
+    "slip.zip": {"../0.png": 0},
+    "root.zip": {"/0.png": 0},
+    "link.zip": {"0.png": stat.S_IFLNK | 0o777},
+    "texts.zip": {"notes.txt": 0},
+    "none.zip": {},
+    "square.zip": {"0.png": 0},
 }
 PICTURES = {
     "unequal/A/0.png": (16, 16),
@@ -188,6 +229,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paint: Callable[..., 
     for name, size in PICTURES.items():
         paint(tmp_path / name, *size)
     (tmp_path / "empty").mkdir()
+    for name, members in ZIPS.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as out:
+            for member, mode in members.items():
+                info = zipfile.ZipInfo(member)
+                info.external_attr = mode << 16
+                out.writestr(info, (tmp_path / "square/0.png").read_bytes())
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "square.zip").read_bytes()[:-30])
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/0.png").symlink_to(tmp_path / "square/0.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -12,6 +12,14 @@ from PIL import Image
 Paint = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder for derived data, empty at the start of each test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("GANENGINE_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def paint(tmp_path: Path) -> Paint:
     """Write a picture below tmp_path whose pixels follow from its name: paint("train/0.png", 16, 8, mode="L")."""

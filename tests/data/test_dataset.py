@@ -96,7 +96,12 @@ def test_what_read_returns_is_checked(sample, message):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"size": 0}, "size"), ({"size": 8, "load_size": 7}, "load_size"), ({"memory_mib": -1}, "memory_mib")],
+    [
+        ({"size": 0}, "size"),
+        ({"size": 8, "load_size": 7}, "load_size"),
+        ({"memory_mib": -1}, "memory_mib"),
+        ({"cache_mib": -1}, "cache_mib"),
+    ],
 )
 def test_options_out_of_range(settings, message):
     with pytest.raises(UserError, match=f"^{message}: expected"):

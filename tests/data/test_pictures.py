@@ -162,6 +162,30 @@ def test_arrays_that_are_no_pictures(tmp_path, array, message):
         read_picture(tmp_path / "x.npy")
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_deep_grey_keeps_its_depth_when_turned(tmp_path, suffix):
+    levels = np.arange(6, dtype=np.uint16).reshape(2, 3) * 13107
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(np.ascontiguousarray(levels[::-1, ::-1])).save(tmp_path / f"x{suffix}", exif=exif.tobytes())
+    read = read_picture(tmp_path / f"x{suffix}")[:, :, 0]
+    np.testing.assert_allclose(read, levels / 65535, rtol=1e-6)
+
+
+def test_an_array_with_too_many_pixels_is_a_bomb(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.zeros((10, 10), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)
+    with pytest.raises(BadPictureError, match="more than 99 pixels"):
+        read_header(tmp_path / "x.npy")
+
+
+def test_contents_that_were_read_before_are_not_read_again(paint):
+    path = paint("x.png")
+    pixels, contents = read_picture(path), path.read_bytes()
+    path.unlink()
+    assert np.array_equal(read_picture(path, data=contents), pixels)
+
+
 def test_damaged_files_are_named(tmp_path, paint, truncate):
     cut = paint("cut.png", 64, 64)
     truncate(cut)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,9 @@ def test_pairs_that_are_refused_before_anything_is_decoded(tmp_path, paint, monk
 def test_a_folder_without_pictures_says_what_is_there(tmp_path):
     (tmp_path / "README.md").touch()
     (tmp_path / "pairs.zip").touch()
-    with pytest.raises(DataError, match=r"no pictures among 2 files \(README.md, pairs.zip\).*Unpack pairs.zip first"):
+    with pytest.raises(
+        DataError, match=r"no pictures among 2 files \(README.md, pairs.zip\).*Give .*/pairs.zip itself, or unpack it"
+    ):
         open_pairs(tmp_path)
 
 
@@ -229,8 +232,108 @@ def test_the_fingerprint_follows_names_and_file_sizes_not_the_place(tmp_path, pa
 
 def test_a_link_to_a_folder_above_is_not_followed(tmp_path, paint):
     paint("x/0.png")
+    paint("y/1.png")
     os.symlink(tmp_path, tmp_path / "x" / "loop")
-    assert open_images(tmp_path).splits == {"train": 1}
+    data = open_images(tmp_path)
+    assert data.splits == {"train": 2}
+    assert data.bad == {str(tmp_path / "x/loop"): "a link to a folder that it is in"}
+
+
+def test_links_within_the_data_are_followed_and_the_folder_may_be_one(tmp_path, paint):
+    paint("data/raw/0.png")
+    (tmp_path / "data/train").mkdir()
+    os.symlink("../raw/0.png", tmp_path / "data/train/a.png")
+    os.symlink("../raw", tmp_path / "data/train/b")
+    os.symlink(tmp_path / "data", tmp_path / "link")
+    data = open_images(tmp_path / "link")
+    assert data.names("train") == ["a.png", "b/0.png"]
+    assert data.bad == {}
+
+
+OUTSIDE = "a link that leads out of the data; put the file itself there"
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "reason"),
+    [
+        ("data/9.png", "{tmp}/secret.png", OUTSIDE),
+        ("data/9.png", "../secret.png", OUTSIDE),
+        ("data/more", "{tmp}/folder", OUTSIDE),
+        ("data/more", "/proc/self", OUTSIDE),
+        ("data/9.png", "/dev/zero", OUTSIDE),
+        ("data/9.png", "none.png", "a link to nothing"),
+        ("data/notes.txt", "{tmp}/secret.png", None),  # nothing opens it
+    ],
+)
+def test_links_that_lead_outside_are_left_out_and_named(tmp_path, paint, name, target, reason):
+    paint("data/0.png")
+    paint("secret.png")
+    paint("folder/1.png")
+    os.symlink(target.replace("{tmp}", str(tmp_path)), tmp_path / name)
+    data = open_images(tmp_path / "data")
+    assert data.names("train") == ["0.png"]
+    assert data.bad == ({str(tmp_path / name): reason} if reason else {})
+    if reason:
+        with pytest.raises(BadPictureError, match=re.escape(f"{name}: {reason}")):
+            open_images(tmp_path / "data", bad_images="fail")
+
+
+def test_a_folder_of_links_that_lead_outside(tmp_path, paint):
+    paint("raw/0.png")
+    (tmp_path / "data").mkdir()
+    os.symlink(tmp_path / "raw/0.png", tmp_path / "data/0.png")
+    with pytest.raises(DataError, match=r"data: no pictures; 1 entry left out, the first: 0\.png: a link"):
+        open_images(tmp_path / "data")
+
+
+def test_a_pipe_is_not_opened(tmp_path, paint):
+    paint("0.png")
+    os.mkfifo(tmp_path / "1.png")
+    assert open_images(tmp_path).bad == {str(tmp_path / "1.png"): "no file: a pipe, a socket or a device"}
+
+
+def test_a_name_that_is_no_text_is_left_out(tmp_path, paint):
+    paint("0.png")
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes((tmp_path / "0.png").read_bytes())
+    data = open_images(tmp_path)
+    assert data.names("train") == ["0.png"]
+    assert list(data.bad.values()) == ["its name is no UTF-8; rename it"]
+    assert all(path.isascii() for path in data.bad)
+
+
+def test_exif_rotation_of_both_sides(tmp_path):
+    upright = np.arange(32, dtype=np.uint8).reshape(4, 8)
+    for side, orientation, stored in (("A", 6, upright.T[::-1]), ("B", 1, upright)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        (tmp_path / side).mkdir()
+        Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / side / "0.png", exif=exif.tobytes())
+    sample = open_pairs(tmp_path).read("train", 0, None)
+    assert np.array_equal(sample["A"][:, :, 0], upright)
+    assert np.array_equal(sample["B"][:, :, 0], upright)
+
+
+def test_sigterm_lets_a_builder_clean_up(sources):
+    """A real signal, in the middle of a builder that prepares its data."""
+    import signal
+    import sys
+
+    steps = []
+
+    def prepare(argument, options):
+        steps.append("begun")
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            steps.append("cleaned up")
+
+    sys.modules["dots_plugin"].prepare = prepare
+    sources["slow"] = DataSource("slow", "Slow.", ("real",), "dots_plugin:prepare")
+    with pytest.raises(SystemExit) as end:
+        open_data("slow", ("real",), OPTIONS, sources)
+    assert end.value.code == 143
+    assert steps == ["begun", "cleaned up"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 # How a user's word becomes a data source.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -140,6 +141,22 @@ def test_an_interruption_leaves_nothing(few: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(KeyboardInterrupt):
         data.folder()
     assert list(few.iterdir()) == []
+
+
+@needs_extra
+def test_what_a_killed_writer_left_is_removed_and_one_at_work_is_not_disturbed(few: Path) -> None:
+    _, version = data._drawings()
+    stale, held = (few / f".openmoji-line-{version}-128-1-{name}" for name in ("stale", "held"))
+    for partial in (stale, held):
+        (partial / "train").mkdir(parents=True)
+        (partial / "train" / "0.png").touch()
+    lock = data._lock(held)
+    assert lock is not None
+    folder = data.folder()
+    assert set(few.iterdir()) == {folder, held}
+    os.close(lock)
+    assert data.folder() == folder
+    assert list(few.iterdir()) == [folder]
 
 
 @needs_extra

@@ -36,6 +36,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
+try:
+    import fcntl
+except ImportError:  # not on this system: what a killed writer left stays
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from ganengine.data import DataOptions, Dataset
 
@@ -87,10 +92,12 @@ def folder() -> Path:
     """
     drawings, version = _drawings()
     final = cache_root() / f"openmoji-line-{version}-{SIDE}-{RULES}"
+    _sweep(final)
     if not final.exists():
         final.parent.mkdir(parents=True, exist_ok=True)
         # Same file system as the final name: the rename below is atomic.
         partial = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        held = _lock(partial)
         try:
             _rasterise(drawings, version, partial)
             partial.chmod(0o755)
@@ -101,8 +108,35 @@ def folder() -> Path:
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            if held is not None:
+                os.close(held)
     _check(final)
     return final
+
+
+def _sweep(final: Path) -> None:
+    """Remove what writers that were killed have left: their locks went with them."""
+    for partial in final.parent.glob(f".{final.name}-*"):
+        # An empty one may be so new that its writer does not hold it yet.
+        if any(partial.glob("*")) and (held := _lock(partial)) is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+            os.close(held)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder for as long as what is returned is open; None where another process holds it, or cannot be told."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # swept, or renamed, in this moment
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def cache_root() -> Path:
