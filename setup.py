@@ -7,7 +7,7 @@ the package installs without kernels, and ganengine/_build.json says why; a CUDA
     GANENGINE_BUILD=require    a failure is an error, and so is a warning: for developers and CI, as a compiler that is
                                still to come must not cost anybody the kernels by a new warning
     GANENGINE_BUILD=off        nothing is compiled, and what an earlier build left is removed
-    GANENGINE_CUDA=1           compile the CUDA kernels beside a torch without CUDA too: for wheels that serve both
+    GANENGINE_CUDA=0           the CUDA kernels are left out, even where nvcc is
     CXX, CUDA_HOME             another compiler, another CUDA toolkit
 """
 
@@ -29,10 +29,10 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "csrc"))
 
-from backend import OLDEST, Torch, find_compiler, find_torch  # noqa: E402  where pip has put it on the path already
+from backend import OLDEST, find_compiler, find_torch  # noqa: E402  where pip has put it on the path already
 
 CPU_SOURCES = ["csrc/module.cpp", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/*/*_cpu.cpp"))]
-CUDA_SOURCES = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/*/*_cuda.cu"))
+CUDA_SOURCES = [str(p.relative_to(ROOT)) for end in ("cu", "cpp") for p in sorted(ROOT.glob(f"csrc/*/*_cuda.{end}"))]
 HEADERS = sorted(str(p.relative_to(ROOT)) for p in (*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh")))
 
 COMMON_FLAGS = ["-std=c++17", "-O3", f"-DTORCH_TARGET_VERSION=0x{OLDEST[0]:02x}{OLDEST[1]:02x}000000000000"]
@@ -40,7 +40,7 @@ COMMON_FLAGS = ["-std=c++17", "-O3", f"-DTORCH_TARGET_VERSION=0x{OLDEST[0]:02x}{
 # alike. Neither of the two others changes a value: nobody reads errno or floating-point traps here.
 CPU_FLAGS = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 CPU_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-CUDA_FLAGS = ["-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
+CUDA_FLAGS = ["--threads=2", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra"]  # two architectures at a time
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 """Turing to Blackwell; what the toolkit at hand does not know is left out."""
 
@@ -100,7 +100,7 @@ class BuildKernels(build_ext):
         flags = ["-Icsrc", "-isystem", str(torch.include), f"-ffile-prefix-map={torch.include}=torch"]
         cxx = [*shlex.split(compiler), *COMMON_FLAGS, *CPU_FLAGS, *(["-Werror"] if strict else []), *flags]
         cpu = [_step(temp, source, [*cxx, "-MMD"]) for source in CPU_SOURCES]
-        _run(temp, cpu)
+        _run(temp / "cpu.ninja", cpu)
 
         def link(steps: list[Step], libraries: list[str]) -> None:
             stub, empty = temp / "libtorch_cpu.so", temp / "empty.cpp"
@@ -113,7 +113,7 @@ class BuildKernels(build_ext):
 
         cuda: dict[str, object] = {"built": False, "reason": None}
         try:
-            steps, libraries, facts = _compile_cuda(temp, torch, strict)
+            steps, libraries, facts = _compile_cuda(temp, torch.include, cxx, strict)
             link([*cpu, *steps], libraries)
             cuda |= facts
         except BuildError as error:
@@ -134,15 +134,15 @@ class BuildKernels(build_ext):
 
 
 class NoToolkitError(BuildError):
-    """There is no nvcc, which is no fault."""
+    """There is no nvcc, or nobody wants it, which is no fault."""
 
 
-def _compile_cuda(temp: Path, torch: Torch, strict: bool) -> tuple[list[Step], list[str], dict[str, object]]:
-    """Compile the CUDA sources; return the steps, what to link, and the facts."""
-    if not CUDA_SOURCES:
-        raise NoToolkitError("there are no CUDA sources")
-    if not torch.cuda and os.environ.get("GANENGINE_CUDA") != "1":
-        raise NoToolkitError("this torch has no CUDA; GANENGINE_CUDA=1 compiles the CUDA kernels all the same")
+def _compile_cuda(
+    temp: Path, torch_include: Path, cxx: list[str], strict: bool
+) -> tuple[list[Step], list[str], dict[str, object]]:
+    """Compile the CUDA sources, those for torch by `cxx`; return the steps, what to link, and the facts."""
+    if os.environ.get("GANENGINE_CUDA") == "0":
+        raise NoToolkitError("GANENGINE_CUDA=0 when the kernels were built")
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     nvcc = str(Path(home) / "bin" / "nvcc") if home else shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).is_file():
@@ -153,11 +153,12 @@ def _compile_cuda(temp: Path, torch: Torch, strict: bool) -> tuple[list[Step], l
         raise BuildError(f"{nvcc} knows none of sm_{', sm_'.join(map(str, ARCHITECTURES))}")
     code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in chosen]
     code.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")  # for GPUs that are still to come
-    flags = ["-Icsrc", "-isystem", str(torch.include), *CUDA_FLAGS, *code]
+    flags = ["-Icsrc", "-isystem", str(torch_include), *CUDA_FLAGS, *code]
     if strict:
         flags += ["--Werror=all-warnings", "-Xcompiler=-Werror"]
-    steps = [_step(temp, source, [nvcc, *COMMON_FLAGS, *flags, "-MMD"]) for source in CUDA_SOURCES]
-    _run(temp, steps)
+    compilers = {".cu": [nvcc, *COMMON_FLAGS, *flags, "-MMD"], ".cpp": [*cxx, "-MMD"]}
+    steps = [_step(temp, source, compilers[Path(source).suffix]) for source in CUDA_SOURCES]
+    _run(temp / "cuda.ninja", steps)
     # Where the wrapper script of a distribution stands says nothing; nvcc itself names the folder of its libraries.
     dry = _call([nvcc, "--dryrun", "-cudart", "static", "-o", "x", str(steps[0].output)], both=True)
     folders = [part.strip('"') for part in dry.replace("\n", " ").split() if part.strip('"').startswith("-L")]
@@ -169,23 +170,22 @@ def _compile_cuda(temp: Path, torch: Torch, strict: bool) -> tuple[list[Step], l
 
 
 def _step(temp: Path, source: str, command: list[str]) -> Step:
-    output = temp / (Path(source).stem + ".o")
+    output = temp / (Path(source).name + ".o")  # with the suffix: maxout_cuda.cu and maxout_cuda.cpp are two objects
     return Step([*command, "-MF", str(output.with_suffix(".d")), "-c", source, "-o", str(output)], output, source)
 
 
-def _run(temp: Path, steps: list[Step]) -> None:
+def _run(script: Path, steps: list[Step]) -> None:
     """Run compiler calls side by side; with ninja only those whose sources or headers have changed."""
     ninja = shutil.which("ninja")
     if ninja is None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda step: _call(step.command), steps))
         return
-    lines = [f"builddir = {_ninja(temp)}"]
+    lines = [f"builddir = {_ninja(script.parent)}"]
     for number, step in enumerate(steps):
         lines += [f"rule r{number}", f"  command = {shlex.join(step.command).replace('$', '$$')}", "  deps = gcc"]
         lines += [f"  depfile = {_ninja(step.output.with_suffix('.d'))}"]
         lines += [f"build {_ninja(step.output)}: r{number} {_ninja(step.source)}"]
-    script = temp / f"{Path(steps[0].source).suffix[1:]}.ninja"
     script.write_text("\n".join(lines) + "\n")
     _call([ninja, "-f", str(script)])
 

@@ -28,8 +28,6 @@ class Torch:
 
     include: Path
     version: str
-    cuda: bool
-    """Whether it can use a GPU."""
 
 
 def find_torch() -> Torch | None:
@@ -69,4 +67,4 @@ def _torch_in(folder: Path) -> Torch | None:
     numbers = re.match(r"(\d+)\.(\d+)", stated[1]) if stated else None
     if stated is None or numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
         return None
-    return Torch(include, stated[1], re.search(r"^cuda\b.*= ['\"]", text, re.MULTILINE) is not None)
+    return Torch(include, stated[1])

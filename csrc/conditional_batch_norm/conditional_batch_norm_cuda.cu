@@ -1,104 +1,48 @@
-// Conditional batch norm on the GPU: checks, memory for results, launch. The kernels are in
+// Conditional batch norm on the GPU, for nvcc: launches for every element type. The kernels are in
 // conditional_batch_norm_kernels.cuh.
-#include <tuple>
+#include "conditional_batch_norm/conditional_batch_norm_cuda.h"
 
-#include "common/cuda_launch.h"
-#include "conditional_batch_norm/conditional_batch_norm_checks.h"
+#include "common/cuda_dispatch.cuh"
 #include "conditional_batch_norm/conditional_batch_norm_kernels.cuh"
 
 namespace ganengine::conditional_batch_norm {
 namespace {
 
-Extent extent_of(const Shape& shape) { return {shape.n, shape.c, shape.m, shape.rows}; }
-
-Tensor empty_as(const Tensor& x, const Shape& shape) {
-  return torch::stable::empty(x.sizes(), x.scalar_type(), std::nullopt, x.device(), std::nullopt, shape.format);
-}
-
 template <typename A>
-Classes<A> classes_of(const Tensor& gamma, const Tensor& beta, const std::optional<Tensor>& labels) {
-  const bool narrow = labels && labels->scalar_type() == ScalarType::Int;
-  return {data<A>(gamma), data<A>(beta), narrow ? data<int32_t>(labels) : nullptr,
-          narrow ? nullptr : data<int64_t>(labels), gamma.size(0)};
-}
-
-std::tuple<Tensor, Tensor, Tensor> forward_cuda(const Tensor& x_any,                      // [N, C, ...]
-                                                const Tensor& gamma_any,                  // [K, C] or [N, C]
-                                                const Tensor& beta_any,                   // like gamma
-                                                const std::optional<Tensor>& labels_any,  // [N]
-                                                const std::optional<Tensor>& mean_any,    // [C]
-                                                const std::optional<Tensor>& var_any,     // [C]
-                                                double eps, double slope) {
-  check_inputs(x_any, gamma_any, beta_any, labels_any);
-  check(mean_any.has_value() == var_any.has_value(), kOp, "expected both mean and var, or neither");
-  if (mean_any) check_statistics(*mean_any, *var_any, x_any);
-  const OnDeviceOf device(kOp, x_any);
-  const Shape shape = shape_of(x_any);
-  const Tensor x = torch::stable::contiguous(x_any, shape.format);
-  const Tensor gamma = torch::stable::contiguous(gamma_any), beta = torch::stable::contiguous(beta_any);
-  const auto labels = contiguous(labels_any);
-  const ScalarType wide = gamma.scalar_type();
-  const Tensor y = empty_as(x, shape);
-  const bool batch_statistics = !mean_any;
-  Tensor mean = batch_statistics ? torch::stable::new_empty(gamma, {shape.c}) : torch::stable::clone(*mean_any);
-  Tensor var = batch_statistics ? torch::stable::new_empty(gamma, {shape.c}) : torch::stable::clone(*var_any);
-  if (!batch_statistics) mean = torch::stable::contiguous(mean), var = torch::stable::contiguous(var);
-  if (x.numel() == 0) {
-    if (batch_statistics) torch::stable::zero_(mean), torch::stable::zero_(var);
-    return {y, mean, var};
-  }
-  visit_cuda(x.scalar_type(), [&](auto element) {
-    using T = decltype(element);
-    using A = Wide<T>;
-    const Extent extent = extent_of(shape);
-    const Tensor memory = scratch(x, forward_scratch(extent, batch_statistics, sizeof(T)), wide);
-    forward<T>(extent, data<T>(x), classes_of<A>(gamma, beta, labels), eps, slope, batch_statistics,
-               mutable_data<A>(mean), mutable_data<A>(var), mutable_data<T>(y), mutable_data<A>(memory),
-               device.stream());
-  });
-  return {y, mean, var};
-}
-
-std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad_any,  // like x
-                                                 const Tensor& x_any, const Tensor& gamma_any, const Tensor& beta_any,
-                                                 const std::optional<Tensor>& labels_any, const Tensor& mean_any,
-                                                 const Tensor& var_any, bool batch_statistics, double eps,
-                                                 double slope) {
-  check_inputs(x_any, gamma_any, beta_any, labels_any);
-  check_statistics(mean_any, var_any, x_any);
-  check_grad(grad_any, x_any);
-  const OnDeviceOf device(kOp, x_any);
-  const Shape shape = shape_of(x_any);
-  const Tensor x = torch::stable::contiguous(x_any, shape.format);
-  const Tensor grad_y = torch::stable::contiguous(grad_any, shape.format);
-  const Tensor gamma = torch::stable::contiguous(gamma_any), beta = torch::stable::contiguous(beta_any);
-  const Tensor mean = torch::stable::contiguous(mean_any), var = torch::stable::contiguous(var_any);
-  const auto labels = contiguous(labels_any);
-  const ScalarType wide = gamma.scalar_type();
-  const Tensor grad_x = empty_as(x, shape);
-  Tensor grad_gamma = torch::stable::new_empty(gamma, gamma.sizes());
-  Tensor grad_beta = torch::stable::new_empty(beta, beta.sizes());
-  if (x.numel() == 0) {
-    torch::stable::zero_(grad_gamma), torch::stable::zero_(grad_beta);
-    return {grad_x, grad_gamma, grad_beta};
-  }
-  visit_cuda(x.scalar_type(), [&](auto element) {
-    using T = decltype(element);
-    using A = Wide<T>;
-    const Extent extent = extent_of(shape);
-    const Tensor memory = scratch(x, backward_scratch(extent), wide);
-    const Norm<A> norm{classes_of<A>(gamma, beta, labels), data<A>(mean), data<A>(var), static_cast<A>(eps),
-                       static_cast<A>(slope)};
-    backward<T>(extent, data<T>(grad_y), data<T>(x), norm, batch_statistics, mutable_data<T>(grad_x),
-                mutable_data<A>(grad_gamma), mutable_data<A>(grad_beta), mutable_data<A>(memory), device.stream());
-  });
-  return {grad_x, grad_gamma, grad_beta};
+Classes<A> with_type(const Classes<void>& classes) {
+  return {in<A>(classes.gamma), in<A>(classes.beta), classes.labels32, classes.labels64, classes.rows};
 }
 
 }  // namespace
-}  // namespace ganengine::conditional_batch_norm
 
-STABLE_TORCH_LIBRARY_IMPL(ganengine, CUDA, m) {
-  m.impl("conditional_batch_norm", TORCH_BOX(&ganengine::conditional_batch_norm::forward_cuda));
-  m.impl("conditional_batch_norm_backward", TORCH_BOX(&ganengine::conditional_batch_norm::backward_cuda));
+int64_t scratch_for_forward(const Extent& extent, bool batch_statistics, size_t element_size) {
+  return forward_scratch(extent, batch_statistics, element_size);
 }
+
+void launch_forward(Element type, const Extent& extent, const void* x, const Classes<void>& classes, double eps,
+                    double slope, bool batch_statistics, void* mean, void* var, void* y, void* scratch,
+                    const Stream& stream) {
+  dispatch_cuda(type, stream, [&](auto element, cudaStream_t queue) {
+    using T = decltype(element);
+    using A = Wide<T>;
+    forward<T>(extent, in<T>(x), with_type<A>(classes), eps, slope, batch_statistics, out<A>(mean), out<A>(var),
+               out<T>(y), out<A>(scratch), queue);
+  });
+}
+
+int64_t scratch_for_backward(const Extent& extent) { return backward_scratch(extent); }
+
+void launch_backward(Element type, const Extent& extent, const void* grad_y, const void* x,
+                     const Classes<void>& classes, const void* mean, const void* var, double eps, double slope,
+                     bool batch_statistics, void* grad_x, void* grad_gamma, void* grad_beta, void* scratch,
+                     const Stream& stream) {
+  dispatch_cuda(type, stream, [&](auto element, cudaStream_t queue) {
+    using T = decltype(element);
+    using A = Wide<T>;
+    const Norm<A> norm{with_type<A>(classes), in<A>(mean), in<A>(var), static_cast<A>(eps), static_cast<A>(slope)};
+    backward<T>(extent, in<T>(grad_y), in<T>(x), norm, batch_statistics, out<T>(grad_x), out<A>(grad_gamma),
+                out<A>(grad_beta), out<A>(scratch), queue);
+  });
+}
+
+}  // namespace ganengine::conditional_batch_norm

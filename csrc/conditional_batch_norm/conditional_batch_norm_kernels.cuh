@@ -15,6 +15,7 @@
 
 #include "common/cuda_reduce.cuh"
 #include "conditional_batch_norm/conditional_batch_norm.h"
+#include "conditional_batch_norm/conditional_batch_norm_cuda.h"
 
 namespace ganengine::conditional_batch_norm {
 
@@ -24,25 +25,6 @@ struct Limits {
   int64_t tile = 4096;  // positions, at least
   int64_t tiles = 16;   // of a sample, at most: scratch stays O(N * channels)
   int64_t blocks = kMostBlocks;
-};
-
-struct Extent {
-  int64_t samples, channels, positions;
-  bool rows;  // memory order [N, L, C], not [N, C, L]
-
-  int64_t count() const { return samples * positions; }
-};
-
-// The tables and whose row is whose.
-template <typename A>
-struct Classes {
-  const A* gamma;  // [rows, C]
-  const A* beta;   // [rows, C]
-  const int32_t* labels32;
-  const int64_t* labels64;  // [N]; one of the two, or neither: row n is sample n's
-  int64_t rows;
-
-  bool labelled() const { return labels32 != nullptr || labels64 != nullptr; }
 };
 
 template <typename A>

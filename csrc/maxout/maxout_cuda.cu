@@ -1,59 +1,28 @@
-// Maxout on the GPU: checks, memory for results, launch. The kernels are in maxout_kernels.cuh.
-#include <tuple>
+// Maxout on the GPU, for nvcc: launches for every element type. The kernels are in maxout_kernels.cuh.
+#include "maxout/maxout_cuda.h"
 
-#include "common/cuda_launch.h"
-#include "maxout/maxout_checks.h"
+#include "common/cuda_dispatch.cuh"
 #include "maxout/maxout_kernels.cuh"
 
 namespace ganengine::maxout {
-namespace {
 
-std::tuple<Tensor, Tensor> forward_cuda(const Tensor& h_any,                    // [N, pieces * units]
-                                        const std::optional<Tensor>& bias_any,  // [pieces * units]
-                                        int64_t pieces, bool relu, double dropout, int64_t seed, int64_t offset) {
-  check_inputs(h_any, bias_any, pieces, dropout);
-  const OnDeviceOf device(kOp, h_any);
-  const Tensor h = torch::stable::contiguous(h_any);
-  const auto bias = contiguous(bias_any);
-  const Extent extent{h.size(0), pieces, h.size(1) / pieces};
-  const Tensor y = torch::stable::new_empty(h, {extent.samples, extent.units});
-  const Tensor winner = torch::stable::new_empty(h, {extent.samples, extent.units}, ScalarType::Byte);
-  if (y.numel() == 0) return {y, winner};
-  visit_cuda(h.scalar_type(), [&](auto element) {
+void launch_forward(Element type, const Extent& extent, const void* h, const void* bias, bool relu, double dropout,
+                    int64_t seed, int64_t offset, void* y, uint8_t* winner, const Stream& stream) {
+  dispatch_cuda(type, stream, [&](auto element, cudaStream_t queue) {
     using T = decltype(element);
-    forward<T>(extent, data<T>(h), data<Wide<T>>(bias), relu, dropout, seed, offset, mutable_data<T>(y),
-               mutable_data<uint8_t>(winner), device.stream());
+    forward<T>(extent, in<T>(h), in<Wide<T>>(bias), relu, dropout, seed, offset, out<T>(y), winner, queue);
   });
-  return {y, winner};
 }
 
-std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad_any,    // [N, units]
-                                         const Tensor& winner_any,  // [N, units]
-                                         int64_t pieces, double dropout) {
-  check_backward(grad_any, winner_any, pieces, dropout);
-  const OnDeviceOf device(kOp, grad_any);
-  const Tensor grad_y = torch::stable::contiguous(grad_any), winner = torch::stable::contiguous(winner_any);
-  const Extent extent{grad_y.size(0), pieces, grad_y.size(1)};
-  const ScalarType wide = accumulation_type(grad_y.scalar_type());
-  const Tensor grad_h = torch::stable::new_empty(grad_y, {extent.samples, extent.features()});
-  Tensor grad_bias = torch::stable::new_empty(grad_y, {extent.features()}, wide);
-  if (grad_y.numel() == 0) {
-    torch::stable::zero_(grad_bias);
-    return {grad_h, grad_bias};
-  }
-  const Tensor memory = scratch(grad_y, backward_scratch(extent), wide);
-  visit_cuda(grad_y.scalar_type(), [&](auto element) {
+int64_t scratch_for_backward(const Extent& extent) { return backward_scratch(extent); }
+
+void launch_backward(Element type, const Extent& extent, const void* grad_y, const uint8_t* winner, double dropout,
+                     void* grad_h, void* grad_bias, void* scratch, const Stream& stream) {
+  dispatch_cuda(type, stream, [&](auto element, cudaStream_t queue) {
     using T = decltype(element);
-    backward<T>(extent, data<T>(grad_y), data<uint8_t>(winner), dropout, mutable_data<T>(grad_h),
-                mutable_data<Wide<T>>(grad_bias), mutable_data<Wide<T>>(memory), device.stream());
+    using A = Wide<T>;
+    backward<T>(extent, in<T>(grad_y), winner, dropout, out<T>(grad_h), out<A>(grad_bias), out<A>(scratch), queue);
   });
-  return {grad_h, grad_bias};
 }
 
-}  // namespace
 }  // namespace ganengine::maxout
-
-STABLE_TORCH_LIBRARY_IMPL(ganengine, CUDA, m) {
-  m.impl("maxout", TORCH_BOX(&ganengine::maxout::forward_cuda));
-  m.impl("maxout_backward", TORCH_BOX(&ganengine::maxout::backward_cuda));
-}

@@ -5,6 +5,7 @@
 
 #include "common/cuda_reduce.cuh"
 #include "maxout/maxout.h"
+#include "maxout/maxout_cuda.h"
 
 namespace ganengine::maxout {
 
@@ -12,12 +13,6 @@ struct Limits {
   int64_t split_rows = 256;  // samples that one block of the bias gradient sums up, at least
   int64_t splits = 64;       // at most: scratch is O(features)
   int64_t blocks = kMostBlocks;
-};
-
-struct Extent {
-  int64_t samples, pieces, units;
-
-  GANENGINE_HD int64_t features() const { return pieces * units; }
 };
 
 struct Dropout {

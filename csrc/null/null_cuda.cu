@@ -1,30 +1,17 @@
-// The template kernel on the GPU: what is launched, and how. Device code is in null_kernels.cuh, which the tests run in
-// an emulator. Start a new op from this folder.
-#include "common/cuda_launch.h"
+// The template kernel on the GPU, for nvcc: launches for every element type. Device code is in null_kernels.cuh, which
+// the tests run in an emulator.
+#include "null/null_cuda.h"
+
+#include "common/cuda_dispatch.cuh"
 #include "null/null_kernels.cuh"
 
 namespace ganengine::null {
-namespace {
 
-Tensor forward_cuda(const Tensor& x_any) {  // x: float, any shape
-  check_data(kOp, "x", x_any);
-  const OnDeviceOf device(kOp, x_any);
-  const Tensor x = torch::stable::contiguous(x_any);
-  const Tensor y = torch::stable::new_empty(x, x.sizes());
-  if (x.numel() == 0) return y;
-  visit_cuda(x.scalar_type(), [&](auto element) {
+void launch_copy(Element type, const void* x, int64_t count, void* y, const Stream& stream) {
+  dispatch_cuda(type, stream, [&](auto element, cudaStream_t queue) {
     using T = decltype(element);
-    copy<T>(data<T>(x), x.numel(), mutable_data<T>(y), device.stream());
+    copy<T>(in<T>(x), count, out<T>(y), queue);
   });
-  return y;
 }
 
-Tensor backward_cuda(const Tensor& grad_y) { return forward_cuda(grad_y); }
-
-}  // namespace
 }  // namespace ganengine::null
-
-STABLE_TORCH_LIBRARY_IMPL(ganengine, CUDA, m) {
-  m.impl("null", TORCH_BOX(&ganengine::null::forward_cuda));
-  m.impl("null_backward", TORCH_BOX(&ganengine::null::backward_cuda));
-}

@@ -40,7 +40,7 @@ def tree(tmp_path: Path) -> Path:
 def setup(tree: Path, *arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Run setup.py in the tree; None takes a variable away."""
     clean = {k: v for k, v in os.environ.items() if k not in ("GANENGINE_BUILD", "GANENGINE_CUDA", "CXX", "PYTHONPATH")}
-    # Without nvcc: compiling the CUDA side takes minutes, and .ci/wheels does it.
+    # Without nvcc: .ci/wheels compiles the CUDA side.
     merged = {**clean, "CUDA_HOME": str(tree / "no-toolkit"), **environment}
     return subprocess.run(
         [sys.executable, "-W", "ignore", "setup.py", "-q", *arguments],
@@ -62,6 +62,16 @@ def failing_compiler(folder: Path) -> str:
     compiler.write_text("#!/bin/sh\necho 'x.cpp:1: error: this compiler is broken' >&2\nexit 1\n")
     compiler.chmod(0o755)
     return str(compiler)
+
+
+def failing_toolkit(folder: Path) -> str:
+    """A CUDA toolkit that knows an architecture and compiles nothing."""
+    nvcc = folder / "toolkit" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    knows = '[ "$1" = --list-gpu-code ] && { echo sm_90; exit 0; }'
+    nvcc.write_text(f"#!/bin/sh\n{knows}\necho 'x.cu:1: error: this nvcc is broken' >&2\nexit 1\n")
+    nvcc.chmod(0o755)
+    return str(nvcc.parents[1])
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
@@ -88,9 +98,31 @@ def test_compiles_loads_and_compiles_again_only_what_changed(tree: Path) -> None
     )
     assert result.stdout.split() == ["True", "True", "6.0", "True"], result.stderr
     if shutil.which("ninja"):
-        objects = {p: p.stat().st_mtime_ns for p in (tree / "build").rglob("*_cpu.o")}
+        objects = {p: p.stat().st_mtime_ns for p in (tree / "build").rglob("*_cpu.cpp.o")}
         assert setup(tree, "build_ext", "--inplace", GANENGINE_BUILD="require").returncode == 0
         assert {p: p.stat().st_mtime_ns for p in objects} == objects
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+def test_without_the_cuda_kernels_those_for_the_cpu_stay(tree: Path) -> None:
+    def reason(**environment: str) -> str:
+        done = setup(tree, "build_ext", "--inplace", **environment)
+        assert done.returncode == 0, done.stderr
+        content = record(tree)
+        assert content["built"]
+        assert library.find(tree / "ganengine") is not None
+        cuda = content["cuda"]
+        assert isinstance(cuda, dict)
+        assert not cuda["built"]
+        return str(cuda["reason"])
+
+    toolkit = failing_toolkit(tree)
+    assert reason() == "no nvcc when the kernels were built: install the CUDA toolkit or set CUDA_HOME"
+    assert reason(CUDA_HOME=toolkit).endswith("failed: x.cu:1: error: this nvcc is broken")
+    assert reason(CUDA_HOME=toolkit, GANENGINE_CUDA="0") == "GANENGINE_CUDA=0 when the kernels were built"
+    done = setup(tree, "build_ext", "--inplace", CUDA_HOME=toolkit, GANENGINE_BUILD="require")
+    assert done.returncode != 0
+    assert "this nvcc is broken" in done.stderr
 
 
 def test_off_removes_what_an_earlier_build_left(tree: Path) -> None:
