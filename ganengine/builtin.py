@@ -28,7 +28,7 @@ def ganengine_commands() -> list[Component]:
         Component("import", "make a run of weights trained elsewhere", f"{where}.importing:import_weights"),
         Component("list", "what is installed", f"{where}.installed:show_list"),
         Component("info", "one variant: options, presets, fields", f"{where}.installed:show_info"),
-        Component("plugins", "plugins doctor, plugins test NAME", f"{where}.plugins:plugins"),
+        Component("plugins", "plugins new NAME, plugins test NAME, plugins doctor", f"{where}.plugins:plugins"),
         Component("data", "data inspect: what is in a folder", f"{where}.data:data"),
         Component("bench", "bench ops: fused against eager and torch.compile", f"{where}.bench:bench"),
         Component("doctor", "versions, kernels, devices, fast paths", f"{where}.doctor:doctor"),

@@ -1,4 +1,4 @@
-"""`ganengine plugins doctor` and `plugins test`: which are left out and why; whether a variant keeps the contract."""
+"""`ganengine plugins doctor`, `new` and `test`: what is left out, and why; a template; the conformance kit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import tyro
 
 from ganengine.commands.arguments import parse
+from ganengine.commands.new import new
 from ganengine.errors import PluginError, nearest
 from ganengine.plugins import KINDS, Registry, registry
 from ganengine.variant import Variant, load_object
@@ -18,6 +19,8 @@ from ganengine.variant import Variant, load_object
 USAGE = """usage: ganengine plugins COMMAND
 
   doctor [--deep] [--json]    plugins that are left out, and why
+  new NAME [--out DIR] [--summary TEXT] [--json]
+                              write a plugin to start from: a small GAN that trains, with tests and CI
   test NAME [--json]          does variant NAME keep the contract? (the conformance kit, takes seconds)"""
 
 
@@ -42,9 +45,9 @@ def plugins(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0
-    commands = {"doctor": _doctor, "test": _test}
+    commands = {"doctor": _doctor, "new": new, "test": _test}
     if argv[0] not in commands:
-        raise PluginError(f'expected doctor or test, got "{argv[0]}".{nearest(argv[0], commands)}')
+        raise PluginError(f'expected doctor, new or test, got "{argv[0]}".{nearest(argv[0], commands)}')
     return commands[argv[0]](argv[1:])
 
 

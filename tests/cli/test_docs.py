@@ -23,7 +23,7 @@ FORMS: dict[str, Any] = {
     "eval": evaluate._Options,
 }
 POSITIONAL = {"run", "source", "target", "data"}
-OTHERS = {"--json", "--deep", "--quick", "--help", "--plugin", "--lambda-l1", "--no-flip", "--direction"}
+OTHERS = {"--json", "--deep", "--quick", "--help", "--plugin", "--lambda-l1", "--no-flip", "--direction", "--summary"}
 
 OPTIONS = [
     (command, f) for command, form in FORMS.items() for f in dataclasses.fields(form) if f.name not in POSITIONAL
