@@ -113,7 +113,7 @@ class BuildKernels(build_ext):
 
         cuda: dict[str, object] = {"built": False, "reason": None}
         try:
-            steps, libraries, facts = _compile_cuda(temp, torch.include, cxx, strict)
+            steps, libraries, facts = _compile_cuda(temp, cxx, strict)
             link([*cpu, *steps], libraries)
             cuda |= facts
         except BuildError as error:
@@ -137,9 +137,7 @@ class NoToolkitError(BuildError):
     """There is no nvcc, or nobody wants it, which is no fault."""
 
 
-def _compile_cuda(
-    temp: Path, torch_include: Path, cxx: list[str], strict: bool
-) -> tuple[list[Step], list[str], dict[str, object]]:
+def _compile_cuda(temp: Path, cxx: list[str], strict: bool) -> tuple[list[Step], list[str], dict[str, object]]:
     """Compile the CUDA sources, those for torch by `cxx`; return the steps, what to link, and the facts."""
     if os.environ.get("GANENGINE_CUDA") == "0":
         raise NoToolkitError("GANENGINE_CUDA=0 when the kernels were built")
@@ -153,7 +151,7 @@ def _compile_cuda(
         raise BuildError(f"{nvcc} knows none of sm_{', sm_'.join(map(str, ARCHITECTURES))}")
     code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in chosen]
     code.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")  # for GPUs that are still to come
-    flags = ["-Icsrc", "-isystem", str(torch_include), *CUDA_FLAGS, *code]
+    flags = ["-Icsrc", *CUDA_FLAGS, *code]  # no torch headers: nvcc would parse them once per architecture
     if strict:
         flags += ["--Werror=all-warnings", "-Xcompiler=-Werror"]
     compilers = {".cu": [nvcc, *COMMON_FLAGS, *flags, "-MMD"], ".cpp": [*cxx, "-MMD"]}

@@ -34,15 +34,7 @@ inline void check_options(const std::vector<Tensor>& maps, size_t targets, const
   }
 }
 
-inline void check_backward(const Tensor& grad_loss, const std::vector<Tensor>& slopes, const std::vector<Tensor>& maps,
-                           bool mean) {
-  check_maps(maps);
-  check(slopes.size() == maps.size(), kOp, "expected a slope per map, got ", slopes.size(), " for ", maps.size());
-  for (size_t k = 0; k < maps.size(); ++k) {
-    check(slopes[k].sizes() == maps[k].sizes() && slopes[k].scalar_type() == maps[k].scalar_type() &&
-              slopes[k].device() == maps[k].device(),
-          kOp, "expected slopes like maps, got ", describe(slopes[k].sizes()), " and ", describe(maps[k].sizes()));
-  }
+inline void check_grad(const Tensor& grad_loss, const std::vector<Tensor>& maps, bool mean) {
   const ScalarType wide = accumulation_type(maps[0].scalar_type());
   if (mean) {
     check_tensor(kOp, "grad_loss", grad_loss, {}, wide, maps[0]);

@@ -1,8 +1,9 @@
 // Device code of the PatchGAN loss, and the host code that strings its kernels together; the tests run both in the
 // emulator. The formulas are in ganengine/ops/patchgan_loss.py.
 //
-// Forward reads each logit once: it writes f' and the sum of f over a tile of a sample (of the batch, where samples
-// need not be told apart), then a second kernel adds up the tiles. No atomics: the same shapes give the same bits.
+// Forward makes the sum of f over each tile of a sample (of the batch, where samples need not be told apart), then a
+// second kernel adds up the tiles. Backward writes f' times its factor. Each reads every logit once. No atomics: the
+// same shapes give the same bits.
 #pragma once
 
 #include <vector>
@@ -23,9 +24,10 @@ struct Limits {
 // Some of the maps, as a kernel takes them.
 template <typename T>
 struct Maps {
-  const T* from[kMaps];      // logits; backward: f'
-  T* to[kMaps];              // f'; backward: gradients
-  Wide<T> numbers[kMaps];    // the target, where there is none per sample; backward: what grad_loss is divided by
+  const T* from[kMaps];      // logits
+  T* to[kMaps];              // gradients, backward
+  Wide<T> targets[kMaps];    // where there is none per sample
+  Wide<T> shares[kMaps];     // what grad_loss is divided by
   int64_t logits[kMaps];     // of a sample
   int64_t tile[kMaps];       // logits of a tile
   int64_t tiles[kMaps];      // of a sample
@@ -48,30 +50,41 @@ struct Item {
   }
 };
 
+// f at one logit.
 template <typename A>
-struct Term {
-  A value, slope;
-};
-
-// f and f' at one logit.
-template <typename A>
-GANENGINE_DEVICE Term<A> term_of(Mode mode, A logit, A target) {
+GANENGINE_DEVICE A value_of(Mode mode, A logit, A target) {
   switch (mode) {
     case Mode::bce: {  // by e^-|l|, which cannot overflow
-      const A tail = std::exp(-std::abs(logit)), sigmoid = (logit >= A(0) ? A(1) : tail) / (A(1) + tail);
-      const A log_sigmoid = (logit < A(0) ? logit : A(0)) - std::log1p(tail);
-      return {(A(1) - target) * logit - log_sigmoid, sigmoid - target};
+      const A log_sigmoid = (logit < A(0) ? logit : A(0)) - std::log1p(std::exp(-std::abs(logit)));
+      return (A(1) - target) * logit - log_sigmoid;
     }
     case Mode::ls: {
       const A off = logit - target;
-      return {off * off, A(2) * off};
+      return off * off;
     }
     case Mode::hinge: {
       const A margin = A(1) - target * logit;
-      return {margin <= A(0) ? A(0) : margin, target * logit < A(1) ? -target : A(0)};
+      return margin <= A(0) ? A(0) : margin;
     }
     default:
-      return {-target * logit, -target};
+      return -target * logit;
+  }
+}
+
+// f' at one logit.
+template <typename A>
+GANENGINE_DEVICE A slope_of(Mode mode, A logit, A target) {
+  switch (mode) {
+    case Mode::bce: {
+      const A tail = std::exp(-std::abs(logit));
+      return (logit >= A(0) ? A(1) : tail) / (A(1) + tail) - target;
+    }
+    case Mode::ls:
+      return A(2) * (logit - target);
+    case Mode::hinge:
+      return target * logit < A(1) ? -target : A(0);
+    default:
+      return -target;
   }
 }
 
@@ -82,21 +95,13 @@ __global__ void forward_kernel(const __grid_constant__ Maps<T> maps, const Wide<
   using A = Wide<T>;
   for (int64_t number = blockIdx.x; number < maps.items[maps.count]; number += gridDim.x) {
     const Item item(maps, number);
-    const A target = samples != nullptr ? samples[item.sample] : maps.numbers[item.map];
-    const int64_t sample = item.sample * maps.logits[item.map];
-    const T* const from = maps.from[item.map] + sample;
-    T* const to = maps.to[item.map] + sample;
+    const A target = samples != nullptr ? samples[item.sample] : maps.targets[item.map];
+    const T* const from = maps.from[item.map] + item.sample * maps.logits[item.map];
     Sum<A> sum{};
     for (int64_t i = item.begin + threadIdx.x * V; i < item.end; i += blockDim.x * V) {
       const Pack<T, V> logits = load<V>(from + i);
-      A slopes[V];
 #pragma unroll
-      for (int j = 0; j < V; ++j) {
-        const Term<A> term = term_of(mode, widen(logits.at[j]), target);
-        sum.value += term.value;
-        slopes[j] = term.slope;
-      }
-      store_narrow<V>(to + i, slopes);
+      for (int j = 0; j < V; ++j) sum.value += value_of(mode, widen(logits.at[j]), target);
     }
     sum = reduce_block(sum);
     if (threadIdx.x == 0) parts[number] = sum;
@@ -122,22 +127,23 @@ __global__ void add_parts_kernel(const __grid_constant__ Maps<T> maps, const Sum
   }
 }
 
-// f' times grad_loss / number. `each`: grad_loss is [N], else one number.
+// Writes f' times grad_loss / share. `each`: grad_loss is [N], else one number.
 template <typename T, int V>
-__global__ void backward_kernel(const __grid_constant__ Maps<T> maps, const Wide<T>* __restrict__ grad_loss,
-                                bool each) {
+__global__ void backward_kernel(const __grid_constant__ Maps<T> maps, const Wide<T>* __restrict__ samples, Mode mode,
+                                const Wide<T>* __restrict__ grad_loss, bool each) {
   using A = Wide<T>;
   for (int64_t number = blockIdx.x; number < maps.items[maps.count]; number += gridDim.x) {
     const Item item(maps, number);
-    const A scale = grad_loss[each ? item.sample : 0] / maps.numbers[item.map];
+    const A target = samples != nullptr ? samples[item.sample] : maps.targets[item.map];
+    const A scale = grad_loss[each ? item.sample : 0] / maps.shares[item.map];
     const int64_t sample = item.sample * maps.logits[item.map];
     const T* const from = maps.from[item.map] + sample;
     T* const to = maps.to[item.map] + sample;
     for (int64_t i = item.begin + threadIdx.x * V; i < item.end; i += blockDim.x * V) {
-      const Pack<T, V> slopes = load<V>(from + i);
+      const Pack<T, V> logits = load<V>(from + i);
       A values[V];
 #pragma unroll
-      for (int j = 0; j < V; ++j) values[j] = widen(slopes.at[j]) * scale;
+      for (int j = 0; j < V; ++j) values[j] = slope_of(mode, widen(logits.at[j]), target) * scale;
       store_narrow<V>(to + i, values);
     }
   }
@@ -150,9 +156,9 @@ __global__ void backward_kernel(const __grid_constant__ Maps<T> maps, const Wide
 template <typename T>
 struct View {
   const T* from;
-  T* to;
+  T* to;           // null: forward
   int64_t logits;  // of a sample
-  Wide<T> number;  // as in Maps
+  Wide<T> target;  // where there is none per sample
 };
 
 // The maps from `begin` on that one launch takes, cut into tiles of packs of `vector`.
@@ -165,7 +171,7 @@ Maps<T> maps_of(const std::vector<View<T>>& views, size_t begin, int64_t samples
     const int s = maps.count;
     maps.from[s] = view.from;
     maps.to[s] = view.to;
-    maps.numbers[s] = view.number;
+    maps.targets[s] = view.target;
     maps.logits[s] = view.logits;
     maps.tile[s] = ceil_div(least > limits.tile ? least : limits.tile, vector) * vector;
     maps.tiles[s] = ceil_div(view.logits, maps.tile[s]);
@@ -223,19 +229,25 @@ void forward(std::vector<View<T>> views, int64_t samples, const Wide<T>* targets
   }
 }
 
-// `views` lead from f' to the gradients; their numbers are S M_s, times N for the mean.
+// `targets`: a target per sample, or null. `grad_loss` is one number (mean) or [N].
 template <typename T>
-void backward(std::vector<View<T>> views, int64_t samples, const Wide<T>* grad_loss, bool mean, cudaStream_t stream,
-              const Limits& limits = {}) {
-  if (mean) merge_samples(views, samples);
+void backward(std::vector<View<T>> views, int64_t samples, const Wide<T>* targets, Mode mode, bool mean,
+              const Wide<T>* grad_loss, cudaStream_t stream, const Limits& limits = {}) {
+  const double together = static_cast<double>(views.size()) * static_cast<double>(mean ? samples : 1);
+  std::vector<Wide<T>> shares;
+  for (const View<T>& view : views) {
+    shares.push_back(static_cast<Wide<T>>(together * static_cast<double>(view.logits)));
+  }
+  if (mean && targets == nullptr) merge_samples(views, samples);
   const int vector = vector_of(views);
   const auto patchgan_loss_backward = vector > 1 ? backward_kernel<T, kVector<T>> : backward_kernel<T, 1>;
   for (size_t begin = 0; begin < views.size(); begin += kMaps) {
-    const Maps<T> maps = maps_of(views, begin, samples, vector, limits);
+    Maps<T> maps = maps_of(views, begin, samples, vector, limits);
+    for (int k = 0; k < maps.count; ++k) maps.shares[k] = shares[begin + k];
     const int64_t items = maps.items[maps.count];
     if (items == 0) continue;
-    GANENGINE_LAUNCH(patchgan_loss_backward, grid_size(items, limits.blocks), kThreads, 0, stream, maps, grad_loss,
-                     !mean);
+    GANENGINE_LAUNCH(patchgan_loss_backward, grid_size(items, limits.blocks), kThreads, 0, stream, maps, targets, mode,
+                     grad_loss, !mean);
   }
 }
 

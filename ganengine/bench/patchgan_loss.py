@@ -76,8 +76,8 @@ def _subject(side: str, n: int, scales: Sequence[int], dtype: torch.dtype, devic
         loss = _mean([(F.softplus(m) - t * m).mean() for m, t in zip(wide, targets, strict=True)])
         return (loss.detach(), *torch.autograd.grad(loss, wide))
 
-    # Forward reads the maps and writes their slopes; backward reads the slopes and writes the gradients.
-    floor = {FORWARD: Floor(plain.clone, 1.0), BOTH: Floor(plain.clone, 2.0)}
+    # Forward reads the maps; backward reads them again and writes the gradients.
+    floor = {FORWARD: Floor(plain.clone, 0.5), BOTH: Floor(plain.clone, 1.5)}
     eager = {"per map": per_map, "softplus": softplus}
     if len(maps) > 1:
         eager["joined"] = joined

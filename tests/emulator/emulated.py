@@ -109,12 +109,11 @@ class Emulated:
 
     def patchgan_loss(
         self, maps: Sequence[Tensor], targets: Sequence[float], samples: Tensor | None, mode: int, mean: bool
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return (loss, slopes)."""
+    ) -> Tensor:
+        """Return the loss."""
         maps = [m.contiguous() for m in maps]
         n = maps[0].shape[0]
         loss = _guess([] if mean else [n], accumulation_dtype(maps[0].dtype))
-        slopes = [_guess(m.shape, m.dtype) for m in maps]
         self._module.patchgan_loss(
             _name(maps[0].dtype),
             n,
@@ -124,24 +123,30 @@ class Emulated:
             mode,
             mean,
             _numpy(loss),
-            [_numpy(s) for s in slopes],
             self._limits.get("patchgan_loss"),
         )
-        return loss, slopes
+        return loss
 
     def patchgan_loss_backward(
-        self, grad_loss: Tensor, slopes: Sequence[Tensor], maps: Sequence[Tensor], mean: bool
+        self,
+        grad_loss: Tensor,
+        maps: Sequence[Tensor],
+        targets: Sequence[float],
+        samples: Tensor | None,
+        mode: int,
+        mean: bool,
     ) -> list[Tensor]:
         """Return the gradient of each map."""
-        n = maps[0].shape[0]
+        maps = [m.contiguous() for m in maps]
         grads = [_guess(m.shape, m.dtype) for m in maps]
-        shares = [len(maps) * (m.numel() if mean else m[0].numel()) for m in maps]
         self._module.patchgan_loss_backward(
             _name(maps[0].dtype),
-            n,
+            maps[0].shape[0],
             _numpy(grad_loss.contiguous()),
-            [_numpy(s) for s in slopes],
-            [float(share) for share in shares],
+            [_numpy(m) for m in maps],
+            list(targets),
+            None if samples is None else _numpy(samples.contiguous()),
+            mode,
             mean,
             [_numpy(g) for g in grads],
             self._limits.get("patchgan_loss"),

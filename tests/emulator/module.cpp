@@ -128,24 +128,27 @@ patch::Limits patch_limits(const std::optional<Numbers>& limits) {
   return {(*limits)[0], (*limits)[1], (*limits)[2]};
 }
 
+// `grads`: one per map, or none.
 template <typename T>
-std::vector<patch::View<T>> views(const std::vector<Array>& from, std::vector<Array>& to, int64_t samples,
-                                  const std::vector<double>& numbers) {
+std::vector<patch::View<T>> views(const std::vector<Array>& maps, std::vector<Array>& grads, int64_t samples,
+                                  const std::vector<double>& targets) {
   std::vector<patch::View<T>> views;
-  for (size_t k = 0; k < from.size(); ++k) {
-    const int64_t logits = samples > 0 ? from[k].size() / samples : 0;
-    views.push_back({in<T>(from[k]), out<T>(to[k]), logits, static_cast<Wide<T>>(numbers.empty() ? 0 : numbers[k])});
+  for (size_t k = 0; k < maps.size(); ++k) {
+    const int64_t logits = samples > 0 ? maps[k].size() / samples : 0;
+    views.push_back({in<T>(maps[k]), grads.empty() ? nullptr : out<T>(grads[k]), logits,
+                     static_cast<Wide<T>>(targets.empty() ? 0 : targets[k])});
   }
   return views;
 }
 
 void patch_forward(const std::string& dtype, int64_t samples, const std::vector<Array>& maps,
                    const std::vector<double>& targets, const std::optional<Array>& sample_targets, int64_t mode,
-                   bool mean, Array& loss, std::vector<Array> slopes, const std::optional<Numbers>& limits) {
+                   bool mean, Array& loss, const std::optional<Numbers>& limits) {
   with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     using A = Wide<T>;
-    const auto all = views<T>(maps, slopes, samples, targets);
+    std::vector<Array> none;
+    const auto all = views<T>(maps, none, samples, targets);
     const int64_t sums = patch::forward_scratch(all, samples, mean && !sample_targets, patch_limits(limits));
     std::vector<ganengine::Sum<A>> memory(static_cast<size_t>(sums));
     patch::forward<T>(all, samples, in<A>(sample_targets), static_cast<patch::Mode>(mode), mean, out<A>(loss),
@@ -153,13 +156,14 @@ void patch_forward(const std::string& dtype, int64_t samples, const std::vector<
   });
 }
 
-void patch_backward(const std::string& dtype, int64_t samples, const Array& grad_loss, const std::vector<Array>& slopes,
-                    const std::vector<double>& shares, bool mean, std::vector<Array> grads,
-                    const std::optional<Numbers>& limits) {
+void patch_backward(const std::string& dtype, int64_t samples, const Array& grad_loss, const std::vector<Array>& maps,
+                    const std::vector<double>& targets, const std::optional<Array>& sample_targets, int64_t mode,
+                    bool mean, std::vector<Array> grads, const std::optional<Numbers>& limits) {
   with_type(dtype, [&](auto zero) {
     using T = decltype(zero);
-    patch::backward<T>(views<T>(slopes, grads, samples, shares), samples, in<Wide<T>>(grad_loss), mean, nullptr,
-                       patch_limits(limits));
+    using A = Wide<T>;
+    patch::backward<T>(views<T>(maps, grads, samples, targets), samples, in<A>(sample_targets),
+                       static_cast<patch::Mode>(mode), mean, in<A>(grad_loss), nullptr, patch_limits(limits));
   });
 }
 

@@ -54,20 +54,19 @@ void conditional_batch_norm(int64_t n, int64_t c, int64_t l, bool rows, int64_t 
 void patchgan_loss(int64_t n, std::vector<int64_t> sizes, bool per_sample, bool mean) {
   using namespace ganengine::patchgan_loss;
   const Limits limits{512, 4, 2};
-  std::vector<Array<float>> maps, slopes, grads;
-  std::vector<View<float>> forth, back;
+  std::vector<Array<float>> maps, grads;
+  std::vector<View<float>> views;
   for (const int64_t size : sizes) {
-    for (auto* arrays : {&maps, &slopes, &grads}) arrays->emplace_back(n * size);
-    forth.push_back({maps.back(), slopes.back(), size, 1.0f});
-    back.push_back({slopes.back(), grads.back(), size, 1.0f});
+    for (auto* arrays : {&maps, &grads}) arrays->emplace_back(n * size);
+    views.push_back({maps.back(), grads.back(), size, 1.0f});
   }
   const std::unique_ptr<Array<float>> targets(per_sample ? new Array<float>(n) : nullptr);
+  const float* const numbers = targets ? static_cast<const float*>(*targets) : nullptr;
   Array<float> loss(mean ? 1 : n);
   std::vector<ganengine::Sum<float>> memory(
-      static_cast<size_t>(forward_scratch(forth, n, mean && !per_sample, limits)));
-  forward<float>(forth, n, targets ? static_cast<const float*>(*targets) : nullptr, Mode::bce, mean, loss,
-                 memory.data(), nullptr, limits);
-  backward<float>(back, n, loss, mean, nullptr, limits);
+      static_cast<size_t>(forward_scratch(views, n, mean && !per_sample, limits)));
+  forward<float>(views, n, numbers, Mode::bce, mean, loss, memory.data(), nullptr, limits);
+  backward<float>(views, n, numbers, Mode::bce, mean, loss, nullptr, limits);
 }
 
 void maxout(int64_t n, int64_t pieces, int64_t units) {

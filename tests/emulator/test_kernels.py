@@ -197,9 +197,10 @@ def run_patch(ops: Emulated, case: PatchCase, maps: list[Tensor]) -> list[Tensor
     smooth = [t - case.smoothing * max(t, 0.0) for t in target] if isinstance(target, list) else None
     samples = target.to(wide) if isinstance(target, Tensor) else None
     numbers = [] if samples is not None else smooth or [float(target)] * len(maps)
-    loss, slopes = ops.patchgan_loss([m.detach() for m in maps], numbers, samples, NUMBERS[case.mode], mean)
+    arguments = ([m.detach() for m in maps], numbers, samples, NUMBERS[case.mode], mean)
+    loss = ops.patchgan_loss(*arguments)
     weights = torch.arange(1.0, loss.numel() + 1).reshape(loss.shape).to(loss.dtype)
-    return [loss, *ops.patchgan_loss_backward(weights, slopes, maps, mean)]
+    return [loss, *ops.patchgan_loss_backward(weights, *arguments)]
 
 
 def eager_patch(case: PatchCase, maps: list[Tensor]) -> list[Tensor]:
@@ -232,9 +233,9 @@ def test_patchgan_loss_of_bad_values_is_eagers(emulated: Emulated, mode: str, ba
 
 
 def test_patchgan_loss_of_nothing(emulated: Emulated) -> None:
-    loss, _ = emulated.patchgan_loss([torch.zeros(0, 1, 3)], [1.0], None, 0, True)
+    loss = emulated.patchgan_loss([torch.zeros(0, 1, 3)], [1.0], None, 0, True)
     assert loss.isnan()
-    loss, _ = emulated.patchgan_loss([torch.zeros(2, 1, 0), torch.zeros(2, 1)], [1.0, 1.0], None, 0, False)
+    loss = emulated.patchgan_loss([torch.zeros(2, 1, 0), torch.zeros(2, 1)], [1.0, 1.0], None, 0, False)
     assert loss.isnan().tolist() == [True, True]
 
 

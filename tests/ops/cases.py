@@ -140,11 +140,13 @@ class PatchCase:
     layout: str = "contiguous"
     reduction: Any = "mean"
     smoothing: float = 0.0
+    mean: float = 0.0
+    """Of the logits, whose deviation is 4."""
 
     def maps(self, dtype: torch.dtype) -> list[Tensor]:
-        """Return leaves that require gradients, with some logits far from 0."""
+        """Return leaves that require gradients, with some logits far from the mean."""
         draw = torch.Generator().manual_seed(9)
-        drawn = [(torch.randn(s, generator=draw) * 4).to(dtype) for s in self.shapes]
+        drawn = [(torch.randn(s, generator=draw) * 4 + self.mean).to(dtype) for s in self.shapes]
         return [lay_out(m, self.layout).detach().requires_grad_() for m in drawn]
 
     def targets(self) -> Any:
@@ -172,6 +174,10 @@ PATCH_CASES = (
     PatchCase("linear-vector", "linear", 1.0, ((5,),)),
     PatchCase("bce-one", "bce", 1.0, ((1, 1),)),
     PatchCase("hinge-one-sample", "hinge", -1.0, ((1, 1, 30, 30),)),
+    # Losses that are small numbers, and such beside large ones.
+    PatchCase("bce-confident", "bce", [1.0, 0.0], ((4, 1, 30, 30), (4, 1, 5, 6)), mean=20.0),
+    PatchCase("bce-confident-fake", "bce", 0.0, ((4, 1, 30, 30),), reduction="none", mean=-9.0),
+    PatchCase("bce-confident-one", "bce", 1.0, ((4, 1),), reduction="none", mean=9.0),
 )
 
 
