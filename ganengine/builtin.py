@@ -26,6 +26,7 @@ def ganengine_commands() -> list[Component]:
         Component("translate", "translate pictures, any size", f"{where}.translate:translate"),
         Component("eval", "measure a run on held-out data", f"{where}.evaluate:evaluate"),
         Component("import", "make a run of weights trained elsewhere", f"{where}.importing:import_weights"),
+        Component("report", "one HTML page: curves, previews, figures", f"{where}.report:report"),
         Component("list", "what is installed", f"{where}.installed:show_list"),
         Component("info", "one variant: options, presets, fields", f"{where}.installed:show_info"),
         Component("plugins", "plugins new NAME, plugins test NAME, plugins doctor", f"{where}.plugins:plugins"),

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,8 @@ class Display:
         self._goal: Budget | None = None
         self._clock: Clock | None = None
         self._epoch: _Epoch | None = None
+        self._told: list[str] = []
+        self._keep: Callable[[str], None] = self._told.append
 
     @contextmanager
     def running(self, goal: Budget, at: At, clock: Clock) -> Iterator[None]:
@@ -154,8 +156,16 @@ class Display:
 
     def note(self, text: str) -> None:
         """Say something in between."""
+        self._keep(text)
         if not self.quiet:
             self._print(text)
+
+    def keep_notes(self, write: Callable[[str], None]) -> None:
+        """Hand all notes to `write` as well, those from before there was a run's folder first."""
+        for text in self._told:
+            write(text)
+        self._told.clear()
+        self._keep = write
 
     def _print(self, text: str) -> None:
         try:

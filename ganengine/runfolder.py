@@ -1,4 +1,4 @@
-"""The folder of a run: config.yaml, log.jsonl, environment.json, samples/ and checkpoints/."""
+"""The folder of a run: config.yaml, log.jsonl, notes.jsonl, environment.json, samples/ and checkpoints/."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import yaml
 
 from ganengine.config import Settings, from_dict
 from ganengine.data.pictures import save_picture
 from ganengine.errors import UserError
-from ganengine.hardware import Hardware, cpu_name
 from ganengine.plugins import Registry
+
+if TYPE_CHECKING:
+    from ganengine.hardware import Hardware
 
 try:
     import fcntl
@@ -40,6 +41,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.log = path / "log.jsonl"
+        self.notes = path / "notes.jsonl"
         self._made: list[Path] = []
 
     def __str__(self) -> str:
@@ -127,23 +129,36 @@ class RunFolder:
         text = yaml.safe_dump(settings.to_dict(), sort_keys=False, default_flow_style=None)
         _write(self.path / "config.yaml", text)
 
+    def read_options(self) -> dict[str, Any]:
+        """Read config.yaml as it stands, whatever is installed.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        path = self.path / "config.yaml"
+        try:
+            record: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            record["variant"] = str(record["variant"])
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+            what = " ".join(str(error).split())
+            raise UserError(f"{path}: expected the options of a run; it cannot be read ({what}).") from error
+        return record
+
     def read_config(self, registry: Registry) -> Settings:
         """Read config.yaml back.
 
         Raises:
             UserError: it is damaged, or names a variant or option that is not there.
         """
-        path = self.path / "config.yaml"
-        try:
-            record = yaml.safe_load(path.read_text(encoding="utf-8"))
-            variant = record["variant"]
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-            what = " ".join(str(error).split())
-            raise UserError(f"{path}: expected the options of a run; it cannot be read ({what}).") from error
-        return from_dict(registry.variant(str(variant)), record, str(path))
+        record = self.read_options()
+        return from_dict(registry.variant(record["variant"]), record, str(self.path / "config.yaml"))
 
     def write_environment(self, hardware: Hardware, notes: Mapping[str, Any]) -> None:
         """Write environment.json: versions, machine, and every automatic choice."""
+        import torch  # here, so that what only reads a run needs none
+
+        from ganengine.hardware import cpu_name
+
         record = {
             "schema": 1,
             "versions": versions(),
@@ -164,6 +179,11 @@ class RunFolder:
         """Append one line to log.jsonl; JSON has no word for a number that is not finite, so that is null."""
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+
+    def append_note(self, step: int, text: str) -> None:
+        """Append what the user was told to notes.jsonl; that it cannot be written is no reason to end a run."""
+        with contextlib.suppress(OSError), self.notes.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "text": text}) + "\n")
 
     def cut_log(self, lines: int) -> None:
         """Drop what stands in log.jsonl past so many lines."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,11 @@ from ganengine.stats import Means
 from ganengine.step import Step
 from ganengine.update import Updater, measured, reported
 from ganengine.variant import Due, Phase, Progress, Schedule, State
+
+try:
+    import resource
+except ImportError:  # not on this system: the log tells nothing of the host's memory
+    resource = None  # type: ignore[assignment]
 
 SKIPS_IN_A_ROW = 50
 """So many updates without a finite gradient end a run that was told to skip them."""
@@ -109,6 +115,7 @@ class Trainer:
         """
         self.folder = folder
         folder.cut_log(self.position.log_lines)  # what stands past the checkpoint is written again
+        self.display.keep_notes(lambda text: folder.append_note(self.position.step, text))
         self.clock = Clock(self.clock.before)
         options = self.settings.engine
         self.observers.tell("run_start", RunRecord(folder.path, self.settings.to_dict(), self.position.step))
@@ -272,6 +279,7 @@ class Trainer:
             "elapsed_s": round(self.clock.total(), 3),
             "images_per_s": round(self.display.speed(), 3),
             "data_wait": round(self.loader.waited_s / max(1e-9, self.clock.here()), 4),
+            **_peak_memory(self.hardware.device),
         }
         return line
 
@@ -404,6 +412,17 @@ class Trainer:
         self.position.salt, self.position.skipped = salt, skipped
         self.folder.cut_log(self.position.log_lines)
         self.display.note(f"A gradient of {where} is not finite: back to step {saved.step}, with other random numbers.")
+
+
+def _peak_memory(device: torch.device) -> dict[str, float]:
+    """Return the most memory that this process has held so far, in MiB: on the host, and on a GPU by tensors."""
+    held = {}
+    if resource is not None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        held["memory_mb"] = round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)  # bytes there, else KiB
+    if device.type == "cuda":
+        held["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / (1 << 20), 1)
+    return held
 
 
 class _RollbackError(Exception):

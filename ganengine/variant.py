@@ -291,9 +291,12 @@ class Variant:
     """The same game as a plain loop, for benches."""
     importer: str | None = None
     """({file: what it holds}) -> Imported: recognises weights that were trained elsewhere."""
+    equilibrium: str | None = None
+    """(config) -> {"loss": {term: value}, "d": {reading: value}}, named as in the log: where they stand while D cannot
+    tell real from fake. Reports draw these lines; the module imports without torch."""
 
     BUILDERS = ("networks", "losses", "schedule", "views")
-    OPTIONAL = ("baseline", "importer")
+    OPTIONAL = ("baseline", "importer", "equilibrium")
 
     def builder(self, what: str) -> Callable[..., Any]:
         """Import and return the builder `what`, one of `BUILDERS` or `OPTIONAL`."""

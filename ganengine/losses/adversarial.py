@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ganengine.errors import UserError, nearest
+from ganengine.losses.equilibrium import SCALINGS
 from ganengine.ops import patchgan_loss
 from ganengine.ops.checks import accumulation_dtype
 
@@ -25,9 +26,6 @@ Logits: TypeAlias = "Tensor | Sequence[Tensor]"
 
 Smoothing: TypeAlias = "float | tuple[float, float]"
 """How far a label moves towards the other one, as a share of their distance; a pair is a range to draw from."""
-
-SCALINGS: Mapping[str, tuple[float, float]] = {"sum": (1.0, 1.0), "mean": (0.5, 1.0), "half": (0.5, 0.5)}
-"""Factors on D's two terms and on G's loss. They move the effective learning rate, so a preset states its own."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def ganengine_variants() -> list[Variant]:
             views="ganengine_pix2pix.views:build",
             baseline="ganengine_pix2pix.baseline:build",
             importer="ganengine_pix2pix.importing:build",
+            equilibrium="ganengine_pix2pix.equilibrium:build",
             data="openmoji-line",
             defaults={"batch": 8, "horizon": 14_000},
             presets={
