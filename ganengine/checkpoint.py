@@ -69,7 +69,7 @@ def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any]
     try:
         safetensors.torch.save_file(_separate(networks), temporary / _FILES[0], metadata={"format": "pt"})
         torch.save(_canonical(state), temporary / _FILES[1])
-        digests = {name: _sha256(temporary / name) for name in _FILES}
+        digests = {name: sha256(temporary / name) for name in _FILES}
         record = {"format": FORMAT, **meta, "sha256": digests}
         (temporary / "meta.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
@@ -118,7 +118,7 @@ def read(path: Path) -> Checkpoint:
                 f"{path}: written by a newer ganengine (format {meta['format']}, this one reads {FORMAT}). Upgrade it."
             )
         for name in _FILES:
-            if _sha256(path / name) != stated[name]:
+            if sha256(path / name) != stated[name]:
                 raise CheckpointError(f"{path}: {name} is damaged (its checksum differs from the one in meta.json).")
         networks = safetensors.torch.load_file(path / _FILES[0])
         state = torch.load(path / _FILES[1], map_location="cpu", weights_only=True)
@@ -200,7 +200,8 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

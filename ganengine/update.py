@@ -175,7 +175,7 @@ def all_finite(gradients: Sequence[Tensor]) -> bool:
         (large if on_host and gradient.numel() > LARGE else small).append(gradient)
     # A dense tensor's memory order does not matter to a dot product.
     squares = [torch.dot(flat, flat) for flat in (g.as_strided((g.numel(),), (1,)) for g in large)]
-    if squares and not math.isfinite(math.fsum(square.item() for square in squares)):
+    if not all(math.isfinite(square.item()) for square in squares):
         return False
     if not small:
         return True

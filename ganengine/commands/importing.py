@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 import shlex
 import sys
@@ -110,7 +109,7 @@ def make_run(settings: Settings, imported: Imported, paths: Sequence[Path]) -> R
     Raises:
         UserError: the tensors do not fit the networks that the options ask for; nothing is written then.
     """
-    from ganengine.checkpoint import Checkpoint, load_tensors
+    from ganengine.checkpoint import Checkpoint, load_tensors, sha256
     from ganengine.data.loader import Loader
     from ganengine.display import Display
     from ganengine.hardware import choose
@@ -144,7 +143,7 @@ def make_run(settings: Settings, imported: Imported, paths: Sequence[Path]) -> R
         try:
             with folder.locked():
                 folder.write_config(settings)
-                folder.write_environment(hardware, {"imported": {path.name: _sha256(path) for path in paths}})
+                folder.write_environment(hardware, {"imported": {path.name: sha256(path) for path in paths}})
                 trainer.train(folder, Budget(max_steps=0))
         except BaseException:
             folder.remove()
@@ -167,7 +166,3 @@ class Untold(Dataset):
 
     def read(self, split: str, index: int, size: int | None) -> dict[str, np.ndarray]:
         raise DataError(f"The data of an imported run is not known: there is no sample {index} of {split}.")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ def report(argv: Sequence[str]) -> int:
     """Write the page and print where it is."""
     options = parse(_Options, argv, "ganengine report", "Show a run in one HTML file that needs nothing else.")
     from ganengine.report.page import page
-    from ganengine.runfolder import RunFolder
+    from ganengine.runfolder import RunFolder, write_whole
 
     folder = RunFolder.open(options.run)
     out = options.out or folder.path / "report.html"
@@ -36,19 +35,11 @@ def report(argv: Sequence[str]) -> int:
         what = "a folder" if out.is_dir() else f'"{out.name}"'
         raise UserError(f"--out {out}: expected the name of an .html file, got {what}.")
     check_outputs([out], options.overwrite)
-    _write_whole(out, page(folder))
+    document = page(folder)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, document)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror or error}.") from error
     print(out)
     return 0
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from xml.etree import ElementTree
 
 import numpy as np
+from ganengine.data.cache import cache_root
 from ganengine.errors import DataError
 from numpy.typing import NDArray
 from PIL import Image
@@ -137,13 +138,6 @@ def _lock(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def cache_root() -> Path:
-    """Return the folder for derived data: GANENGINE_CACHE, else ganengine under XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("GANENGINE_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganengine"
 
 
 def _drawings() -> tuple[list[Path], str]:
