@@ -18,7 +18,7 @@ from ganengine.cli import main
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=4000")
 USE = """
-addEventListener("load", () => requestAnimationFrame(() => {
+addEventListener("load", () => {
   const $ = (id) => document.getElementById(id);
   const paths = () => [...document.querySelectorAll(".curve")].map((path) => path.getAttribute("d")).join();
   const told = [];
@@ -38,7 +38,7 @@ addEventListener("load", () => requestAnimationFrame(() => {
   told.push("legend " + document.querySelector(".legend").textContent);
   told.push("wide " + (document.documentElement.scrollWidth > innerWidth));
   document.body.dataset.told = told.join("|");
-}));
+});
 """
 
 
