@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ganengine.allocator import keep_freed_memory
 from ganengine.config import RunOptions
 from ganengine.errors import UserError
 
@@ -36,7 +37,7 @@ class Hardware:
 
 
 def choose(options: RunOptions) -> Hardware:
-    """Resolve every `auto` among the options and set the number of threads.
+    """Resolve every `auto` among the options, set the number of threads, have malloc keep what is freed.
 
     Raises:
         UserError: a device that is not there, or a precision it does not have.
@@ -44,6 +45,7 @@ def choose(options: RunOptions) -> Hardware:
     device = choose_device(options.device)
     threads = options.threads or cores()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     precision = options.precision
     if precision == "auto":
         precision = "bf16" if fast_bfloat16(device) else "fp32"

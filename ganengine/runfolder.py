@@ -157,6 +157,7 @@ class RunFolder:
         """Write environment.json: versions, machine, and every automatic choice."""
         import torch  # here, so that what only reads a run needs none
 
+        from ganengine.allocator import keep_freed_memory
         from ganengine.hardware import cpu_name
 
         record = {
@@ -169,6 +170,7 @@ class RunFolder:
             "threads": hardware.threads,
             "precision": hardware.precision,
             "channels_last": hardware.channels_last,
+            "allocator": keep_freed_memory(),
             **notes,
         }
         if hardware.device.type == "cuda":

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ganengine import checkpoint, ops
+from ganengine.allocator import keep_freed_memory
 from ganengine.checkpoint import load_tensors
 from ganengine.config import Budget, RunOptions, Settings, check_ranges
 from ganengine.data.dataset import Dataset
@@ -128,7 +129,8 @@ class Session:
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "
             f"parameters {sizes}\n{hardware.device}, {hardware.threads} threads, {hardware.precision}, {layout}, "
-            f"ops {notes['ops']}, batch {self.settings.engine.batch}, horizon {self.trainer.horizon} images"
+            f"ops {notes['ops']}, batch {self.settings.engine.batch}, horizon {self.trainer.horizon} images, "
+            f"{keep_freed_memory()}"
         )
 
     def nothing_left(self, budget: Budget) -> str:

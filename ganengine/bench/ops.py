@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ganengine import ops
+from ganengine.allocator import keep_freed_memory
 from ganengine.bench.case import PASSES, Call, Case, Floor, Function, Subject, passes, results
 from ganengine.bench.equality import TOLERANCE, max_error
 from ganengine.bench.machine import COMPILED, kernels, waiting
@@ -46,7 +47,8 @@ def torch_compile(function: Function) -> Function:
 
 @contextmanager
 def measuring() -> Iterator[None]:
-    """Have the ops take their kernels inside the block, whatever GANENGINE_OPS says."""
+    """Have the ops take their kernels inside the block, whatever GANENGINE_OPS says, and malloc keep what is freed."""
+    keep_freed_memory()
     before = ops.mode()
     ops.set_mode("auto")
     try:

@@ -41,6 +41,7 @@ def examine() -> dict[str, Any]:
     import torch
 
     from ganengine import ops
+    from ganengine.allocator import keep_freed_memory
     from ganengine.hardware import cores, cpu_name, fast_bfloat16
     from ganengine.plugins import registry
     from ganengine.runfolder import versions
@@ -59,6 +60,7 @@ def examine() -> dict[str, Any]:
             name: "bf16" if fast_bfloat16(torch.device(name)) else "fp32"
             for name in ("cpu", *(["cuda"] if cuda else []))
         },
+        "allocator": keep_freed_memory(),
         "kernels": {
             f"{kernel.op} on {kernel.device}": "compiled" if kernel.compiled else "; ".join(kernel.reasons)
             for kernel in ops.kernels()
