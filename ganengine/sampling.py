@@ -6,16 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ganengine import draws
 from ganengine.data.batch import Batch
+from ganengine.data.pictures import sheet
+from ganengine.data.points import scatter
 from ganengine.errors import PluginError, nearest
 from ganengine.hardware import Hardware
+from ganengine.latents import class_grid
 from ganengine.nn.context import Context, Statistics, draw_context
 from ganengine.step import Step
-from ganengine.variant import Progress, View
+from ganengine.variant import DataSpec, Progress, View
+
+CHUNK = 64
+"""Samples made at once."""
 
 
 @contextmanager
@@ -54,20 +61,61 @@ class Sampler:
         self.networks, self.views, self.hardware = networks, views, hardware
         self.seed, self.progress, self.statistics = seed, progress, statistics
 
-    def view(self, kind: str, name: str | None = None) -> View:
-        """Return the view called `name`, or the first of a kind.
+    def view(self, kinds: str | tuple[str, ...], name: str | None = None) -> View:
+        """Return the view called `name`, or the first of a kind, or of several.
 
         Raises:
             PluginError: the variant has none such.
         """
-        known = {key: view for key, view in self.views.items() if view.kind == kind}
+        kinds = (kinds,) if isinstance(kinds, str) else kinds
+        known = {key: view for key, view in self.views.items() if view.kind in kinds}
         if name is None and known:
             return next(iter(known.values()))
         if name in known:
             return known[str(name)]
         listed = ", ".join(known) or "none"
+        kind = " or ".join(kinds)
         wanted = f'a {kind} view called "{name}"' if name else f"a {kind} view"
         raise PluginError(f"This variant does not have {wanted}; it has {listed}.{nearest(str(name), known)}")
+
+    def latents(self, view: View, count: int, name: str = "z") -> Tensor:
+        """Draw latents [count, *shape] of a sample view's prior; the same seed and name give the same."""
+        prior = view.prior
+        assert prior is not None
+        source = draws.generator(self.seed, "view", name)
+        if prior.kind == "uniform":
+            return torch.rand((count, *prior.shape), generator=source) * 2 - 1
+        return torch.randn((count, *prior.shape), generator=source)
+
+    def sample(self, view: View, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Make what latents [N, ...] and class weights [N, K] stand for: [N, ...], float32, on the CPU.
+
+        Networks use the running statistics of their training, so that no sample depends on its batch mates.
+        """
+        parts = []
+        for start in range(0, len(z), CHUNK):
+            part = z[start : start + CHUNK].to(self.hardware.device)
+            weights = None if y is None else y[start : start + CHUNK].to(self.hardware.device)
+            batch = Batch({}, torch.arange(start, start + len(part), device=self.hardware.device))
+            with self._context(batch, draws.key(self.seed, "view"), None, "running") as step:
+                parts.append(view.make(step, part, weights).detach().float().cpu())
+        return torch.cat(parts)
+
+    def preview(self, view: View, batch: Batch, spec: DataSpec) -> np.ndarray:
+        """Make the picture that shows how far a run is: a grid view of `batch`, or as many samples; [H, W, C], uint8.
+
+        A sample view with a label has a row for each class and the same latents in each row; one of points shows them
+        over those of the batch.
+        """
+        if view.kind == "grid":
+            return sheet(self.grid(view, batch, batch.size))
+        if view.label is None:
+            made = self.sample(view, self.latents(view, batch.size))
+            return sheet(made) if made.dim() == 4 else scatter(made, batch["real"].float().cpu())
+        classes = spec.fields[view.label].num_classes or 1
+        columns = max(1, batch.size // classes)
+        z = self.latents(view, columns)
+        return sheet(self.sample(view, *class_grid(z, classes)), columns=columns)
 
     def grid(self, view: View, batch: Batch, count: int) -> dict[str, Tensor]:
         """Make the columns of a grid view: name -> [N, C, H, W], float32, on the CPU."""
@@ -87,7 +135,9 @@ class Sampler:
         return output.detach().float().cpu()
 
     @contextmanager
-    def _context(self, batch: Batch, seed: int, sample_seeds: Sequence[int] | None) -> Iterator[Step]:
-        context = Context(seed=seed, sample_seeds=sample_seeds, statistics=self.statistics)
+    def _context(
+        self, batch: Batch, seed: int, sample_seeds: Sequence[int] | None, statistics: Statistics | None = None
+    ) -> Iterator[Step]:
+        context = Context(seed=seed, sample_seeds=sample_seeds, statistics=statistics or self.statistics)
         with torch.no_grad(), self.hardware.autocast(), evaluating(self.networks), draw_context(context):
             yield Step(self.networks, batch, self.progress, seed)

@@ -18,7 +18,6 @@ from ganengine.clock import Clock
 from ganengine.config import Budget, Settings
 from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
-from ganengine.data.pictures import sheet
 from ganengine.display import Display
 from ganengine.errors import CheckpointError, TrainingError, UserError
 from ganengine.hardware import Hardware
@@ -310,12 +309,12 @@ class Trainer:
         )  # fmt: skip
 
     def _preview(self) -> Path | None:
-        grids = [view for view in self.views.values() if view.kind == "grid"]
-        if self._preview_batch is None or not grids:
+        shown = [view for view in self.views.values() if view.kind in ("grid", "sample")]
+        if self._preview_batch is None or not shown:
             return None
         batch = self._preview_batch.to(self.hardware.device, channels_last=self.hardware.channels_last)
-        columns = self.sampler().grid(grids[0], batch, batch.size)
-        return self.folder.save_sample(self.position.images, sheet(columns))
+        picture = self.sampler().preview(shown[0], batch, self.dataset.spec)
+        return self.folder.save_sample(self.position.images, picture)
 
     def _finish(self) -> None:
         """Leave everything on disk: checkpoint, the log line of an unfinished tick, a last picture."""

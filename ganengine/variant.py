@@ -104,6 +104,8 @@ class Phase:
     """Draw a batch of its own instead of the one that the step's phases share."""
     second_order: bool = False
     """The loss differentiates gradients (R1, gradient penalty): compiled paths are left aside."""
+    hold: tuple[str, ...] = ()
+    """Networks whose own state (running statistics of batch norm, vectors of spectral norm) stands still meanwhile."""
     after: tuple[Callable[[Step], None], ...] = ()
     """What happens after the optimizer's step: clip weights, feed a pool, update a codebook."""
 
@@ -234,16 +236,33 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """The distribution of a generator's latent."""
+
+    shape: tuple[int, ...]
+    """Of one sample's latent."""
+    kind: Literal["normal", "uniform"] = "normal"
+    """N(0, 1), or uniform on [-1, 1]."""
+
+
+@dataclass(frozen=True)
 class View:
     """Something that a trained run can make, named by the variant.
 
     `make(step, n)` of a grid view returns named columns, each [N, C, H, W] in [-1, 1]: one column is laid out as a
     sheet, several as rows (input, output, truth). `make(step, images)` of a translate view returns images.
+    `make(step, z, y)` of a sample view returns what a latent [N, *prior.shape] stands for: images [N, C, H, W], or
+    points [N, 2]. y is None where the view has no label, else weights of the classes [N, K]: one-hot for a class, a
+    mixture to morph between several, zeros for none. Class grids, interpolations and ablations follow from it.
     """
 
     make: Callable[..., Any]
     summary: str
-    kind: Literal["grid", "translate"] = "grid"
+    kind: Literal["grid", "translate", "sample"] = "grid"
+    prior: Prior | None = None
+    """Sample only: what z is drawn from."""
+    label: str | None = None
+    """Sample only: the field of the data whose classes can be asked for."""
     source: str = "A"
     """Translate only: the field whose channels and range the input has."""
     target: str = "B"

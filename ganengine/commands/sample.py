@@ -1,17 +1,36 @@
-"""`ganengine sample`: draw pictures from a trained run."""
+"""`ganengine sample`: draw pictures from a trained run, and what one wants to know of its generator."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from ganengine.commands.arguments import parse
 from ganengine.config import check_ranges
-from ganengine.errors import UserError
+from ganengine.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from ganengine.data.batch import Batch
+    from ganengine.data.dataset import Dataset
+    from ganengine.exploring import Sheet
+    from ganengine.trained import Trained
+    from ganengine.variant import View
+
+STEPS = 9
+"""Pictures in a row of an interpolation."""
+FRAME_MS = 150
+"""Milliseconds that a frame of a film stays."""
+MOST_TRAINING = 20_000
+"""Training pictures that neighbours are looked for among."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +38,29 @@ class _Options:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     n: int = 16
-    """How many samples."""
+    """How many samples; of a class grid how many columns, of an interpolation how many rows (at most 8 by default)."""
     seed: int | None = None
     """Seed of the noise; None: the run's own."""
     view: str | None = None
     """Which view of the variant; None: its first."""
+    class_: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Ask for one class, by number or name; none: for no class at all."""
+    class_grid: bool = False
+    """A row for each class over the same latents."""
+    interpolate: Literal["linear", "spherical"] | None = None
+    """Rows of pictures on the way from one latent to another."""
+    corners: bool = False
+    """A square of pictures between four latents."""
+    morph: str | None = None
+    """Rows from one class to another: 3,7."""
+    ablate: Literal["noise", "label"] | None = None
+    """The class grid without noise (z = 0) or without label (y = 0)."""
+    neighbours: bool = False
+    """Each sample beside the training pictures nearest to it."""
+    truncation: float = 1.0
+    """Factor on the latents: below 1 samples are likelier and less varied."""
+    gif: bool = False
+    """Make a film of the previews of the run instead."""
     split: str | None = None
     """Split of the data to take inputs from; None: one that was not trained on, where there is one."""
     out: Path | None = None
@@ -33,42 +70,202 @@ class _Options:
     overwrite: bool = False
     """Replace pictures that are there already."""
     stats: Literal["own", "running"] = "own"
-    """own: each picture's own statistics where batch norm is used; running: the training's."""
+    """own: each picture's own statistics where batch norm is used on given pictures; running: the training's."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ...; auto: a GPU where there is one."""
+
+
+KINDS = ("class_grid", "interpolate", "corners", "morph", "ablate", "neighbours", "gif")
+"""Options of which one at most says what is drawn."""
 
 
 def sample(argv: Sequence[str]) -> int:
     """Write a sheet of samples, or single ones, of one view."""
     options = parse(_Options, argv, "ganengine sample", "Draw pictures from a trained run.")
     check_ranges(options)
-    from ganengine.data.loader import Loader
-    from ganengine.data.pictures import save_picture, sheet, to_uint8
-    from ganengine.plugins import registry
+    asked = [name for name in KINDS if getattr(options, name)]
+    if len(asked) > 1:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
+        raise UserError(f"expected one thing to draw, got {flags}. Use one of them at a time.")
+    if not 0 <= options.truncation <= 10:
+        raise UserError(f"--truncation: expected a number from 0 to 10, got {options.truncation}.")
+    if options.gif:
+        return _film(options)
+    from ganengine.data.pictures import sheet, to_uint8
     from ganengine.runfolder import RunFolder
-    from ganengine.session import data_options, open_dataset
     from ganengine.trained import Trained
 
     folder = RunFolder.open(options.run)
     trained = Trained(folder, device=options.device, seed=options.seed, statistics=options.stats)
-    view = trained.sampler.view("grid", options.view)
-    engine = trained.settings.engine
-    dataset, engine = open_dataset(trained.settings.variant, engine, registry())
-    with Loader(dataset, data_options(engine)) as loader:
-        batch = loader.fixed(options.split or dataset.shown_split, options.n)
-    hardware = trained.hardware
-    columns = trained.sampler.grid(view, batch.to(hardware.device, channels_last=hardware.channels_last), batch.size)
-    out = options.out or folder.path / "drawn"
-    if options.separate:
-        last = "output" if "output" in columns else next(iter(columns))
-        pictures = {out / f"{index:06d}.png": picture for index, picture in enumerate(to_uint8(columns[last]))}
+    if options.class_ is not None:
+        asked.insert(0, "class")
+    view = trained.sampler.view(("sample",) if asked else ("sample", "grid"), options.view)
+    numbers: Mapping[str, float] = {}
+    if view.kind == "grid":
+        columns = _from_data(trained, view, options)
+        whole, singles = sheet(columns), columns["output" if "output" in columns else next(iter(columns))]
     else:
+        found = _explored(trained, view, options)
+        singles, numbers = found.pictures, found.numbers
+        whole = sheet(singles, columns=found.columns) if singles.dim() == 4 else _points(trained, singles)
+    out = options.out or folder.path / "drawn"
+    if options.separate and singles.dim() == 4:
+        pictures = {out / f"{index:06d}.png": picture for index, picture in enumerate(to_uint8(singles))}
+    else:
+        words = [f"{trained.sampler.progress.images:09d}", *(word.replace("_", "-") for word in asked)]
         seed = "" if options.seed is None else f"-seed{options.seed}"
-        pictures = {out / f"{trained.sampler.progress.images:09d}-{batch.size}{seed}.png": sheet(columns)}
-    check_outputs(list(pictures), options.overwrite)
+        pictures = {out / f"{'-'.join(words)}-{len(singles)}{seed}.png": whole}
+    return _write(pictures, numbers, options.overwrite)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# What is drawn
+
+
+def _from_data(trained: Trained, view: View, options: _Options) -> dict[str, Tensor]:
+    """Draw a grid view, which starts from samples of the data."""
+    dataset = _dataset(trained)
+    batch = _pictures(trained, dataset, options.split or dataset.shown_split, options.n)
+    hardware = trained.hardware
+    return trained.sampler.grid(view, batch.to(hardware.device, channels_last=hardware.channels_last), batch.size)
+
+
+def _explored(trained: Trained, view: View, options: _Options) -> Sheet:
+    """Draw a sample view as the options ask."""
+    import torch
+
+    from ganengine import exploring
+    from ganengine.latents import one_hot
+
+    classes = trained.spec.fields[view.label].num_classes or 0 if view.label else 0
+    if not classes and (options.class_ is not None or options.class_grid or options.morph or options.ablate):
+        raise UserError(
+            f"{trained.settings.variant.name} takes no class, so --class, --class-grid, --morph and --ablate mean "
+            "nothing to it. Leave them out, or train a conditional variant (`ganengine list`)."
+        )
+
+    def draw(z: Tensor, y: Tensor | None) -> Tensor:
+        return trained.sampler.sample(view, options.truncation * z, y)
+
+    def latents(count: int) -> Tensor:
+        return trained.sampler.latents(view, count)
+
+    def weights(count: int) -> Tensor | None:
+        if not classes:
+            return None
+        chosen = torch.arange(count) % classes
+        if options.class_ is not None:
+            chosen = torch.full((count,), -1 if options.class_ == "none" else _class(trained, options.class_, classes))
+        return one_hot(chosen, classes)
+
+    few = min(options.n, 8)
+    if options.class_grid:
+        return exploring.by_class(draw, latents(few), classes)
+    if options.ablate:
+        return exploring.ablated(draw, latents(few), classes, options.ablate)
+    if options.morph:
+        words = [word.strip() for word in options.morph.split(",")]
+        if len(words) != 2:
+            raise UserError(f'--morph: expected two classes such as 3,7, got "{options.morph}".')
+        ends = (_class(trained, words[0], classes), _class(trained, words[1], classes))
+        return exploring.morphed(draw, latents(few), ends, classes, STEPS)
+    if options.interpolate:
+        return exploring.interpolated(draw, latents(2 * few), weights(few), STEPS, options.interpolate)
+    if options.corners:
+        return exploring.cornered(draw, latents(4), weights(1), STEPS, "spherical")
+    made = draw(latents(options.n), weights(options.n))
+    return _neighbours(trained, made) if options.neighbours else exploring.Sheet(made)
+
+
+def _neighbours(trained: Trained, made: Tensor) -> Sheet:
+    from ganengine.exploring import neighbours
+
+    if made.dim() != 4:
+        raise UserError("--neighbours: expected a variant that makes pictures; this one makes points.")
+    dataset = _dataset(trained)
+    train = _pictures(trained, dataset, "train", min(dataset.splits["train"], MOST_TRAINING))["real"]
+    other = dataset.shown_split
+    held_out = None if other == "train" else _pictures(trained, dataset, other, min(dataset.splits[other], 1000))
+    return neighbours(made, train, None if held_out is None else held_out["real"])
+
+
+def _points(trained: Trained, points: Tensor) -> np.ndarray:
+    """Draw points over those of the data."""
+    from ganengine.data.points import scatter
+
+    dataset = _dataset(trained)
+    return scatter(points, _pictures(trained, dataset, "train", min(1000, dataset.splits["train"]))["real"])
+
+
+def _class(trained: Trained, word: str, classes: int) -> int:
+    """Return the number of the class that the user named."""
+    if word.isdigit() and int(word) < classes:
+        return int(word)
+    names: list[str] = [] if word.isdigit() else [str(name) for name in getattr(_dataset(trained), "classes", ())]
+    if word in names:
+        return names.index(word)
+    known = f" or one of {', '.join(names[:20])}" if names else ""
+    raise UserError(f'class: expected a number from 0 to {classes - 1}{known}; got "{word}".{nearest(word, names)}')
+
+
+def _dataset(trained: Trained) -> Dataset:
+    """Open the data that the run was trained on."""
+    from ganengine.plugins import registry
+    from ganengine.session import open_dataset
+
+    return open_dataset(trained.settings.variant, trained.settings.engine, registry())[0]
+
+
+def _pictures(trained: Trained, dataset: Dataset, split: str, count: int) -> Batch:
+    """Return the first samples of a split."""
+    from ganengine.data.loader import Loader
+    from ganengine.session import data_options
+
+    with Loader(dataset, data_options(trained.settings.engine)) as loader:
+        return loader.fixed(split, count)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# What is written
+
+
+def _write(pictures: Mapping[Path, np.ndarray], numbers: Mapping[str, float], overwrite: bool) -> int:
+    """Write pictures, and numbers beside them in a JSON file of the first one's name; tell where."""
+    from ganengine.data.pictures import save_picture
+    from ganengine.runfolder import write_whole
+
+    first = next(iter(pictures))
+    beside = first.with_suffix(".json")
+    check_outputs([*pictures, *([beside] if numbers else [])], overwrite)
     for path, picture in pictures.items():
         save_picture(path, picture)
-    print(next(iter(pictures)) if len(pictures) == 1 else f"{len(pictures)} pictures in {out}")
+    if numbers:
+        write_whole(beside, (json.dumps({"schema": 1, **numbers}) + "\n").encode())
+    print(first if len(pictures) == 1 else f"{len(pictures)} pictures in {first.parent}")
+    for name, number in numbers.items():
+        print(f"  {name.replace('_', ' ')}: {number:.4f}")
+    return 0
+
+
+def _film(options: _Options) -> int:
+    """Make an animation of the previews of a run."""
+    from PIL import Image
+
+    from ganengine.runfolder import RunFolder, write_whole
+
+    folder = RunFolder.open(options.run)
+    paths = sorted(folder.samples.glob("*.png"))
+    if not paths:
+        raise UserError(f"{folder.samples}: expected previews to make a film of; there are none. Train with --preview.")
+    film = (options.out or folder.path / "drawn") / "film.gif"
+    check_outputs([film], options.overwrite)
+    frames = [Image.open(path).convert("RGB") for path in paths]
+    frames = [frame.resize(frames[-1].size) for frame in frames]  # of a network that grows all are shown in one size
+    data = io.BytesIO()
+    frames[0].save(data, format="GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
+    film.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(film, data.getvalue())
+    print(film)
     return 0
 
 

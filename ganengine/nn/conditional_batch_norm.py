@@ -55,7 +55,13 @@ class ConditionalBatchNorm2d(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return like x [N, C, H, W], for labels y [N] in [0, num_classes)."""
+        """Return like x [N, C, H, W].
+
+        Args:
+            x: [N, C, H, W].
+            y: labels [N] in [0, num_classes); or weights of the classes [N, num_classes], which mix their scales and
+                shifts: one-hot weights are a label, halves of two classes morph between them.
+        """
         if x.dim() != 4 or x.shape[1] != self.num_features:
             raise UserError(f"ConditionalBatchNorm2d: expected x [N, {self.num_features}, H, W], got {list(x.shape)}.")
         momentum = 0.0
@@ -63,11 +69,16 @@ class ConditionalBatchNorm2d(nn.Module):
             self.num_batches_tracked.add_(1)
             # sync: without a momentum the count itself is the weight
             momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        mixed = y.dim() == 2
+        if mixed and y.shape[1] != self.num_classes:
+            raise UserError(
+                f"ConditionalBatchNorm2d: expected labels [N] or weights [N, {self.num_classes}], got {list(y.shape)}."
+            )
         return conditional_batch_norm(
             x,
-            self.gamma,
-            self.beta,
-            y,
+            y.to(self.gamma.dtype) @ self.gamma if mixed else self.gamma,
+            y.to(self.beta.dtype) @ self.beta if mixed else self.beta,
+            None if mixed else y,
             running_mean=self.running_mean,
             running_var=self.running_var,
             training=self.training,

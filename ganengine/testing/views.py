@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ganengine.data.batch import Batch
+from ganengine.latents import one_hot
 from ganengine.sampling import Sampler
 from ganengine.testing.subject import Subject, require
 from ganengine.variant import View
@@ -32,6 +33,8 @@ def have_shape_and_range(subject: Subject) -> None:
                 columns, again = (sampler.grid(view, batch, COUNT) for _ in range(2))
                 _check_grid(name, columns)
                 same = all(torch.equal(columns[key], again[key]) for key in columns)
+            elif view.kind == "sample":
+                same = _samples(subject, sampler, name, view)
             else:
                 same = all(_translates(subject, sampler, name, view, shape) for shape in _shapes(subject, view))
             require(
@@ -42,9 +45,19 @@ def have_shape_and_range(subject: Subject) -> None:
 
 
 def ignore_batch_mates(subject: Subject) -> None:
-    """Translate a picture alone and beside another."""
+    """Translate a picture, or make a sample, alone and beside another."""
     with _sampler(subject) as (sampler, _):
         for name, view in sampler.views.items():
+            if view.kind == "sample":
+                z, y = _asked(subject, sampler, view)
+                both = sampler.sample(view, z, y)
+                apart = float((both[:1] - sampler.sample(view, z[:1], None if y is None else y[:1])).abs().max())
+                require(
+                    apart <= MATES,
+                    f'view "{name}": a sample differs by {apart:.3g} when another is made beside it. Use no statistics '
+                    "over the batch in eval mode, and draw nothing but z.",
+                )
+                continue
             if view.kind != "translate":
                 continue
             pictures = _pictures(subject, view, _shapes(subject, view)[0])
@@ -74,6 +87,31 @@ def _check_grid(name: str, columns: Mapping[str, Tensor]) -> None:
         _check_range(f'view "{name}", column "{key}"', images)
     lengths = {key: len(images) for key, images in columns.items()}
     require(len(set(lengths.values())) == 1, f'view "{name}": expected columns of one length, got {lengths}.')
+
+
+def _asked(subject: Subject, sampler: Sampler, view: View) -> tuple[Tensor, Tensor | None]:
+    """Return latents and, where the view takes a label, weights of classes."""
+    if view.label is None:
+        return sampler.latents(view, COUNT), None
+    field = subject.dataset.spec.fields.get(view.label)
+    if field is None or field.kind != "label" or not field.num_classes:
+        raise AssertionError(f'its label "{view.label}" is no label of the data with a number of classes.')
+    return sampler.latents(view, COUNT), one_hot(torch.arange(COUNT) % field.num_classes, field.num_classes)
+
+
+def _samples(subject: Subject, sampler: Sampler, name: str, view: View) -> bool:
+    require(view.prior is not None, f'view "{name}": a sample view states a prior, from which z is drawn.')
+    z, y = _asked(subject, sampler, view)
+    made, again = (sampler.sample(view, z, y) for _ in range(2))
+    require(
+        made.dim() in (2, 4) and len(made) == COUNT,
+        f'view "{name}": expected pictures [{COUNT}, C, H, W] or points [{COUNT}, 2], got {list(made.shape)}.',
+    )
+    if made.dim() == 4:
+        _check_range(f'view "{name}"', made)
+    if y is not None:
+        sampler.sample(view, z, torch.zeros_like(y))  # asking for no class is legal
+    return torch.equal(made, again)
 
 
 def _translates(subject: Subject, sampler: Sampler, name: str, view: View, shape: tuple[int, int]) -> bool:

@@ -1,0 +1,131 @@
+"""What to look at in a trained generator: samples by class, ways between latents, ablations, nearest neighbours.
+
+Each function returns a `Sheet`: pictures in row order and the numbers that tell what the eye may miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ganengine.latents import Way, between, class_grid, corners, one_hot
+
+Draw = Callable[[Tensor, "Tensor | None"], Tensor]
+"""(z [N, ...], weights of classes [N, K] or None) -> pictures [N, C, H, W] in [-1, 1]."""
+
+NEAREST = 4
+"""Neighbours shown beside a sample."""
+CHUNK = 256
+"""Pictures that distances are worked out for at once."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures in row order, how many stand in a row, and numbers by name."""
+
+    pictures: Tensor
+    columns: int | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def samples(draw: Draw, z: Tensor, y: Tensor | None) -> Sheet:
+    """Return what latents stand for."""
+    return Sheet(draw(z, y))
+
+
+def by_class(draw: Draw, z: Tensor, classes: int) -> Sheet:
+    """Return a row for each class over the same latents, and how far rows and columns spread.
+
+    `within_class` is the mean standard deviation of a pixel over the latents of a class, `between_classes` that over
+    the classes of a latent: one of them near 0 says that noise or label is not listened to.
+    """
+    pictures = draw(*class_grid(z, classes))
+    return Sheet(pictures, len(z), spreads(_grid(pictures, len(z))))
+
+
+def ablated(draw: Draw, z: Tensor, classes: int, what: str) -> Sheet:
+    """Return the class grid without noise (z = 0: all columns are equal) or without label (y = 0: all rows are)."""
+    latents, weights = class_grid(torch.zeros_like(z) if what == "noise" else z, classes)
+    pictures = draw(latents, torch.zeros_like(weights) if what == "label" else weights)
+    return Sheet(pictures, len(z), spreads(_grid(pictures, len(z))))
+
+
+def spreads(grid: Tensor) -> dict[str, float]:
+    """Return the two spreads of a class grid [K, M, ...], on [0, 1]; of one row or column the spread is 0."""
+    return {
+        "within_class": float(grid.std(1, correction=0).mean()) / 2,
+        "between_classes": float(grid.std(0, correction=0).mean()) / 2,
+    }
+
+
+def interpolated(draw: Draw, z: Tensor, y: Tensor | None, steps: int, way: Way) -> Sheet:
+    """Return a row of `steps` pictures from each latent to the next pair's other end, and whether ways cross-fade.
+
+    Args:
+        z: [2 R, ...]: R starts, then R ends.
+        y: weights of classes of the R rows, or None.
+        steps: pictures in a row.
+
+    Returns:
+        R rows. `edges_mid` is the mean edge strength of the middle pictures over that of the ends, `edges_blend` that
+        of the ends' pixel mean over the same: a generator that merely cross-fades has both equal.
+    """
+    rows = len(z) // 2
+    path = between(z[:rows], z[rows:], torch.linspace(0, 1, steps), way).flatten(0, 1)
+    pictures = draw(path, None if y is None else y.repeat_interleave(steps, 0))
+    grid = _grid(pictures, steps)
+    ends = (edge_strength(grid[:, 0]) + edge_strength(grid[:, -1])) / 2
+    middle, blend = edge_strength(grid[:, steps // 2]), edge_strength((grid[:, 0] + grid[:, -1]) / 2)
+    numbers = {"edges_mid": middle / ends, "edges_blend": blend / ends} if ends > 0 else {}
+    return Sheet(pictures, steps, numbers)
+
+
+def cornered(draw: Draw, z: Tensor, y: Tensor | None, side: int, way: Way) -> Sheet:
+    """Return a square of pictures between four corners z [4, ...]."""
+    return Sheet(draw(corners(z, side, way), None if y is None else y[:1].expand(side * side, -1)), side)
+
+
+def morphed(draw: Draw, z: Tensor, labels: tuple[int, int], classes: int, steps: int) -> Sheet:
+    """Return a row for each latent, from one class to another by mixing their weights."""
+    start, stop = one_hot(torch.tensor(labels), classes)
+    share = torch.linspace(0, 1, steps).unsqueeze(1)
+    weights = (1 - share) * start + share * stop
+    return Sheet(draw(z.repeat_interleave(steps, 0), weights.repeat(len(z), 1)), steps)
+
+
+def neighbours(made: Tensor, train: Tensor, held_out: Tensor | None) -> Sheet:
+    """Return each sample beside the training pictures nearest to it (L2 over pixels), and whether G has copied.
+
+    `ratio` is the mean distance of a sample to its nearest training picture over that of a held-out picture to its own:
+    near 1 G does not memorise, near 0 it copies. Without held-out pictures there is no ratio.
+    """
+    distances, places = nearest(made, train, min(NEAREST, len(train)))
+    numbers = {"distance": float(distances[:, 0].mean())}
+    if held_out is not None and len(held_out):
+        numbers["distance_held_out"] = float(nearest(held_out, train, 1)[0].mean())
+        if numbers["distance_held_out"] > 0:
+            numbers["ratio"] = numbers["distance"] / numbers["distance_held_out"]
+    shown = torch.cat((made.unsqueeze(1), train[places]), 1)
+    return Sheet(shown.flatten(0, 1), shown.shape[1], numbers)
+
+
+def nearest(pictures: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the L2 distances [N, count], per pixel on [0, 1], and places of the nearest pictures, nearest first."""
+    flat = among.flatten(1)
+    found = [torch.cdist(part.flatten(1), flat).topk(count, largest=False) for part in torch.split(pictures, CHUNK)]
+    scale = 2 * flat.shape[1] ** 0.5
+    return torch.cat([part.values for part in found]) / scale, torch.cat([part.indices for part in found])
+
+
+def edge_strength(pictures: Tensor) -> float:
+    """Return the mean gradient magnitude by forward differences."""
+    right = pictures[:, :, :-1, 1:] - pictures[:, :, :-1, :-1]
+    down = pictures[:, :, 1:, :-1] - pictures[:, :, :-1, :-1]
+    return float((right.square() + down.square()).sqrt().mean())
+
+
+def _grid(pictures: Tensor, columns: int) -> Tensor:
+    return pictures.reshape(-1, columns, *pictures.shape[1:])

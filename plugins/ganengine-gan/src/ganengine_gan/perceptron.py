@@ -1,0 +1,76 @@
+"""Multilayer perceptrons: for pictures seen as vectors, and for points of the plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ganengine.nn import Dropout, Maxout
+from torch import nn
+
+from ganengine_gan.config import GANConfig
+
+Pair = tuple[nn.Module, nn.Module]
+
+TOY = 512
+"""Units of each hidden layer for points (arXiv:1704.00028, published code)."""
+
+
+def stack(sizes: Sequence[int], hidden: nn.Module) -> list[nn.Module]:
+    """Return linear layers of these sizes with `hidden` between them."""
+    layers: list[nn.Module] = []
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        if index:
+            layers.append(hidden)
+        layers.append(nn.Linear(inputs, outputs))
+    return layers
+
+
+def logit(layers: list[nn.Module]) -> nn.Sequential:
+    """Return a D of these layers: samples of any shape -> logits [N]."""
+    return nn.Sequential(nn.Flatten(), *layers, nn.Flatten(0))
+
+
+def painter(layers: list[nn.Module], channels: int, side: int) -> nn.Sequential:
+    """Return a G of these layers, the last of channels * side^2 units: z -> pictures in [-1, 1]."""
+    return nn.Sequential(*layers, nn.Tanh(), nn.Unflatten(1, (channels, side, side)))
+
+
+def small(config: GANConfig, channels: int, side: int) -> Pair:
+    """Return one hidden layer each, leaky: with 28 x 28 grey and z 64, 218,128 and 100,609 parameters."""
+    pixels = channels * side * side
+    G = stack((config.latent, 256, pixels), nn.LeakyReLU(config.g_slope))
+    return painter(G, channels, side), logit(stack((pixels, 128, 1), nn.LeakyReLU(0.1)))
+
+
+def deep(config: GANConfig, channels: int, side: int) -> Pair:
+    """Return three hidden layers each, ReLU: with 28 x 28 grey and z 100, 579,728 and 566,273 parameters."""
+    pixels = channels * side * side
+    G = stack((config.latent, 128, 256, 512, pixels), nn.ReLU())
+    return painter(G, channels, side), logit(stack((pixels, 512, 256, 128, 1), nn.ReLU()))
+
+
+def maxout(config: GANConfig, channels: int, side: int) -> Pair:
+    """Return the networks of the paper's digits: ReLU in G, maxout 240 x 5 twice in D, with dropout.
+
+    G ends in tanh, which is the paper's sigmoid on [-1, 1]: tanh(v) = 2 sigmoid(2 v) - 1.
+    """
+    pixels = channels * side * side
+    G = stack((config.latent, 1200, 1200, pixels), nn.ReLU())
+    D: list[nn.Module] = [
+        Dropout(0.2), Maxout(pixels, 240, 5), Dropout(0.5), Maxout(240, 240, 5), Dropout(0.5), nn.Linear(240, 1)
+    ]  # fmt: skip
+    return painter(G, channels, side), logit(D)
+
+
+def pictures(config: GANConfig, channels: int, side: int) -> Pair:
+    """Return the networks for points, for pictures."""
+    pixels = channels * side * side
+    G = stack((config.latent, TOY, TOY, TOY, pixels), nn.ReLU())
+    return painter(G, channels, side), logit(stack((pixels, TOY, TOY, TOY, 1), nn.ReLU()))
+
+
+def toy(latent: int, axes: int) -> Pair:
+    """Return three hidden layers of 512 each, for points (arXiv:1704.00028, published code)."""
+    G = nn.Sequential(*stack((latent, TOY, TOY, TOY, axes), nn.ReLU()))
+    return G, logit(stack((axes, TOY, TOY, TOY, 1), nn.ReLU()))
