@@ -1,0 +1,47 @@
+"""What this distribution registers: the variant cgan."""
+
+from __future__ import annotations
+
+from ganengine.hookspecs import hookimpl
+from ganengine.variant import Variant
+
+from ganengine_cgan.config import CGANConfig
+
+GANENGINE_API = 1
+
+
+@hookimpl
+def ganengine_variants() -> list[Variant]:
+    """Return cgan."""
+    return [
+        Variant(
+            name="cgan",
+            summary="Ask for a class: perceptrons with maxout that both see the label.",
+            paper="arXiv:1411.1784",
+            fields=("real", "label"),
+            config=CGANConfig,
+            networks="ganengine_cgan.networks:build",
+            losses="ganengine.two_player.losses:build",
+            schedule="ganengine.two_player.schedule:build",
+            views="ganengine.two_player.views:build",
+            equilibrium="ganengine.two_player.equilibrium:build",
+            data="glyphs",
+            defaults={"size": 28, "batch": 64, "flip": False, "preview": 80, "ema-images": 2000},
+            presets={
+                "doc": {"order": "simultaneous", "lr": 1e-4, "betas": [0.9, 0.999], "adam-eps": 1e-7, "ema-images": 0},
+                "paper": {
+                    "architecture": "paper",
+                    "prior": "uniform",
+                    "optimizer": "sgd",
+                    "batch": 100,
+                    "lr": 0.1,
+                    "decay": 1.00004,
+                    "momentum": 0.5,
+                    "scaling": "half",
+                    "ema-images": 0,
+                    "precision": "fp32",
+                },
+            },  # fmt: skip
+            smallest={"size": 8, "batch": 4, "latent": 4},
+        )
+    ]
