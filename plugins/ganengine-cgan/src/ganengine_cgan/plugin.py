@@ -41,7 +41,7 @@ def ganengine_variants() -> list[Variant]:
                     "ema-images": 0,
                     "precision": "fp32",
                 },
-            },  # fmt: skip
+            },
             smallest={"size": 8, "batch": 4, "latent": 4},
         )
     ]
