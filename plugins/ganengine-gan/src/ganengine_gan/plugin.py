@@ -15,6 +15,15 @@ GANENGINE_API = 1
 PICTURES: Mapping[str, Any] = {"size": 28, "batch": 64, "flip": False, "preview": 64, "ema-images": 2000}
 """Options of the engine for small grey pictures."""
 
+PLAIN: Mapping[str, Any] = {"ema-images": 0, "precision": "fp32"}
+"""Papers and documents sample from the weights as they are, trained in float32."""
+
+KERAS: Mapping[str, Any] = {**PLAIN, "betas": [0.9, 0.999], "adam-eps": 1e-7, "order": "simultaneous"}
+"""What the documents' Keras code does: Adam with its own epsilon, both gradients at the old weights."""
+
+DCGAN: Mapping[str, Any] = {**PLAIN, "architecture": "conv", "size": 64, "batch": 128, "prior": "uniform"}
+"""Networks and data of DCGAN's paper, which the Wasserstein papers take over."""
+
 SMALLEST: Mapping[str, Any] = {"size": 8, "batch": 4, "latent": 4, "g-filters": 4, "d-filters": 4}
 
 
@@ -48,29 +57,76 @@ def ganengine_variants() -> list[Variant]:
             GANConfig,
             "The game itself, between two multilayer perceptrons.",
             "arXiv:1406.2661",
+            presets={
+                "doc-small": {
+                    **PLAIN,
+                    "architecture": "mlp-small",
+                    "latent": 64,
+                    "scaling": "mean",
+                    "lr": 3e-4,
+                    "batch": 32,
+                    "betas": [0.9, 0.999],
+                    "epochs": 50,
+                },
+                "doc-deep": {**KERAS, "lr": 1e-4, "batch": 128, "epochs": 10, "tick-every": 100},
+                "paper": {
+                    **PLAIN,
+                    "architecture": "mlp-maxout",
+                    "prior": "uniform",
+                    "scaling": "half",
+                    "optimizer": "sgd",
+                    "lr": 0.1,
+                    "decay": 1.000004,
+                    "momentum": 0.5,
+                    "batch": 100,
+                    "epochs": 250,
+                },
+            },
         ),
         _variant(
             "dcgan",
             DCGANConfig,
             "Convolutional GAN with batch norm: trains stably, D is a usable feature extractor.",
             "arXiv:1511.06434",
+            presets={
+                "paper": dict(DCGAN),
+                "doc-faces": {
+                    **KERAS,
+                    "architecture": "conv-upsampling",
+                    "size": 96,
+                    "batch": 32,
+                    "lr": 1.5e-4,
+                    "epochs": 50,
+                    "betas": [0.5, 0.999],
+                    "preview": 28,
+                },
+            },
         ),
         _variant(
             "lsgan",
             LSGANConfig,
             "Least squares instead of cross-entropy: fakes far from the boundary are still pulled.",
             "arXiv:1611.04076",
+            presets={
+                "paper": {**DCGAN, "batch": 64, "lr": 1e-3},
+                "pearson": {"fake-target": -1.0, "real-target": 1.0, "generator-target": 0.0},
+            },
         ),
         _variant(
             "wgan",
             WGANConfig,
             "Wasserstein GAN: a critic with clipped weights, whose estimate tracks quality.",
             "arXiv:1701.07875",
+            presets={"paper": {**DCGAN, "batch": 64}},
         ),
         _variant(
             "wgan-gp",
             WGANGPConfig,
             "Wasserstein GAN with a penalty on the critic's gradient instead of clipping.",
             "arXiv:1704.00028",
+            presets={
+                "paper": {**DCGAN, "batch": 64, "prior": "normal", "d-norm": "layer"},
+                "toy": {"latent": 2, "betas": [0.5, 0.9], "batch": 256, "penalty-weight": 0.1, "ema-images": 0},
+            },
         ),
     ]
