@@ -38,7 +38,7 @@ class _Options:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     n: int = 16
-    """How many samples; of a class grid how many columns, of an interpolation how many rows (at most 8 by default)."""
+    """How many samples; of a class grid how many columns, of ways how many rows (at most 8)."""
     seed: int | None = None
     """Seed of the noise; None: the run's own."""
     view: str | None = None
@@ -48,7 +48,7 @@ class _Options:
     class_grid: bool = False
     """A row for each class over the same latents."""
     interpolate: Literal["linear", "spherical"] | None = None
-    """Rows of pictures on the way from one latent to another."""
+    """Rows of pictures on the way from one latent to another: linear or spherical."""
     corners: bool = False
     """A square of pictures between four latents."""
     morph: str | None = None

@@ -31,7 +31,7 @@ OPTIONS = [
 
 
 def flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 @pytest.mark.parametrize(("command", "field"), OPTIONS, ids=[f"{command} {f.name}" for command, f in OPTIONS])
