@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ganengine import draws
 from ganengine.data.batch import Batch
 from ganengine.data.pictures import sheet
-from ganengine.data.points import scatter
 from ganengine.errors import PluginError, nearest
 from ganengine.hardware import Hardware
 from ganengine.latents import class_grid
 from ganengine.nn.context import Context, Statistics, draw_context
+from ganengine.scatter import scatter
 from ganengine.step import Step
 from ganengine.variant import DataSpec, Progress, View
 

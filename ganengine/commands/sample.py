@@ -191,7 +191,7 @@ def _neighbours(trained: Trained, made: Tensor) -> Sheet:
 
 def _points(trained: Trained, points: Tensor) -> np.ndarray:
     """Draw points over those of the data."""
-    from ganengine.data.points import scatter
+    from ganengine.scatter import scatter
 
     dataset = _dataset(trained)
     return scatter(points, _pictures(trained, dataset, "train", min(1000, dataset.splits["train"]))["real"])
