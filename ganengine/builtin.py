@@ -74,6 +74,16 @@ def ganengine_initialisers() -> list[Component]:
 
 
 @hookimpl
+def ganengine_augmentations() -> list[Component]:
+    """fn(options, device) -> an Augmentation; see ganengine.augment.augmentation."""
+    where = "ganengine.augment"
+    return [
+        Component("diffaugment", "color, translation, cutout, always", f"{where}.diffaugment:DiffAugment"),
+        Component("ada", "blit, geometry, color, as often as D needs", f"{where}.adaptive:AdaptiveAugment"),
+    ]
+
+
+@hookimpl
 def ganengine_metrics() -> list[Component]:
     """fn(output, target) -> [N], pictures on [0, 1]; see ganengine.metrics.pictures."""
     where = "ganengine.metrics.pictures"

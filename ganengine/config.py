@@ -98,6 +98,19 @@ class RunOptions(Budget):
     on_nonfinite: Literal["skip", "stop", "rollback"] = "skip"
     """An update with a non-finite gradient: leave it out and count it, stop, or go back to the last checkpoint."""
 
+    augment: str = "none"
+    """What D sees is changed, real and fake alike: none, diffaugment, ada (as often as D needs), or a plugin's."""
+    augment_policy: str | None = None
+    """Comma-separated groups of it (diffaugment: color,translation,cutout; ada: blit,geometry,color); None: all."""
+    ada_target: float = 0.6
+    """ada: mean sign of D's logits on real pictures that its strength is steered to."""
+    ada_images: int = 20_000
+    """ada: images in which its strength can go from 0 to 1."""
+    instance_noise: float = 0.0
+    """Standard deviation of noise on what D sees, falling to 0 over the horizon; 0: none."""
+    spectral_norm: str = "none"
+    """Comma-separated networks whose weights are divided by their largest singular value; none: no network."""
+
     tick_every: int = 100
     """Steps between log lines and previews."""
     checkpoint_every: int = 500
@@ -329,6 +342,11 @@ def flatten(options: Mapping[str, Any], known: Mapping[str, Any], prefix: str = 
             yield str(value)
 
 
+def words(option: str) -> tuple[str, ...]:
+    """Return the words of a comma-separated option; none for "none"."""
+    return () if option == "none" else tuple(word.strip() for word in option.split(","))
+
+
 def _kebab(name: str) -> str:
     return name.replace("_", "-")
 
@@ -365,6 +383,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip_norm": (1e-12, 1e12),
     "ema_images": (0, _ANY),
     "ema_rampup": (0, 1),
+    "ada_target": (-1, 1),
+    "ada_images": (1, _ANY),
+    "instance_noise": (0, 1000),
     "tick_every": (1, _ANY),
     "checkpoint_every": (1, _ANY),
     "keep_checkpoints": (1, 1 << 20),

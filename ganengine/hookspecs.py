@@ -60,7 +60,7 @@ def ganengine_optimizers() -> Iterable[Component]:
 
 @hookspec
 def ganengine_augmentations() -> Iterable[Component]:
-    """Return augmentations of whole batches."""
+    """Return augmentations of what critics see: fn(options, device) -> ganengine.augment.Augmentation."""
 
 
 @hookspec

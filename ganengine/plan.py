@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ganengine.config import RunOptions, Settings
-from ganengine.errors import PluginError, UserError
+from ganengine.config import RunOptions, Settings, words
+from ganengine.errors import PluginError, UserError, nearest
 from ganengine.variant import DataSpec, Group, Schedule
 
 
@@ -59,3 +59,27 @@ def check_batches(schedule: Schedule, options: RunOptions) -> None:
                 f'--accumulate: expected a divisor of the batch of stage "{stage.name}", which is '
                 f"{stage.batch or options.batch}; got {options.accumulate}."
             )
+
+
+def check_components(schedule: Schedule, options: RunOptions) -> None:
+    """Check that options which act on networks find those they act on.
+
+    Raises:
+        UserError: one would do nothing.
+    """
+    stages = range(len(schedule.stages))
+    trained = {name.partition(".")[0] for stage in stages for phase in schedule.phases(stage) for name in phase.params}
+    listed = ", ".join(sorted(trained))
+    for name in words(options.spectral_norm):
+        if name not in trained:
+            raise UserError(
+                f'--spectral-norm: expected networks that are trained ({listed}), got "{name}".{nearest(name, trained)}'
+            )
+    for option, idle in (("augment", "none"), ("instance_noise", 0.0)):
+        if getattr(options, option) != idle and not trained & set(schedule.critics):
+            raise UserError(
+                f"--{option.replace('_', '-')}: expected a game with a critic, got one that trains {listed}. "
+                "Leave the option out."
+            )
+    if options.augment_policy is not None and options.augment == "none":
+        raise UserError(f"--augment-policy {options.augment_policy}: expected --augment beside it, got none.")

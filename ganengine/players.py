@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ganengine import draws
-from ganengine.config import Settings
+from ganengine.config import Settings, words
 from ganengine.ema import Average, decay_at
-from ganengine.errors import PluginError
+from ganengine.errors import PluginError, UserError
 from ganengine.hardware import Hardware
 from ganengine.nn.context import name_modules
+from ganengine.nn.spectral_norm import spectral_norm
 from ganengine.variant import DataSpec, Optimizer, Schedule, Stage
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
@@ -47,6 +48,12 @@ class Players:
         self._ema = (settings.engine.ema_images, settings.engine.ema_rampup)
         self._owner = self._number_parameters()
         self.groups = {phase.name: self._group(phase.params) for phase in schedule.phases(stage)}
+        for phase in schedule.phases(stage):
+            unknown = [name for name in phase.hold if name not in self.networks]
+            if unknown:
+                raise PluginError(
+                    f'Phase "{phase.name}" holds "{unknown[0]}", but the networks are {", ".join(self.networks)}.'
+                )
         self._touched = {name: self._containing(members) for name, members in self.groups.items()}
         self.optimizers = self._build_optimizers(schedule, stage, optimizers)
         self.averages: dict[str, Average] = {}
@@ -253,10 +260,13 @@ def build_networks(
         torch.manual_seed(seed)
         built = settings.variant.builder("networks")(settings.config, spec, stage)
     networks: dict[str, nn.Module | nn.Parameter] = {}
+    spectral = words(settings.engine.spectral_norm)
     for name, network in dict(built).items():
         if isinstance(network, nn.Parameter):
             networks[name] = nn.Parameter(network.detach().to(hardware.device), network.requires_grad)
         elif isinstance(network, nn.Module):
+            if name in spectral:
+                with_spectral_norm(name, network, draws.generator(seed, "spectral norm", name))
             network.to(hardware.device)
             if hardware.channels_last:
                 to_channels_last(network)
@@ -268,6 +278,19 @@ def build_networks(
             )
     name_modules(networks)
     return networks
+
+
+def with_spectral_norm(name: str, network: nn.Module, generator: torch.Generator) -> None:
+    """Normalise the weights of a network spectrally.
+
+    Raises:
+        UserError: it has none, or has that normalisation already.
+    """
+    if not spectral_norm(network, generator):
+        raise UserError(
+            f'--spectral-norm: expected a network with plain weights, got "{name}", which has none. '
+            "It may be normalised already: leave it out."
+        )
 
 
 def to_channels_last(network: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from ganengine.data.batch import Batch
 from ganengine.errors import StaleForwardError
 from ganengine.nn.context import current, draw_context, scoped
 from ganengine.variant import Progress
+
+if TYPE_CHECKING:
+    from ganengine.losses.adversarial import Adversarial, Logits
 
 
 class Step:
@@ -47,6 +50,7 @@ class Step:
         self.rows = rows or (0, batch.size)
         self.reports: dict[str, Tensor] = {}
         self.measures: dict[str, Tensor] = {}
+        self.signs: list[Tensor] = []
         self._steps = steps or {}
         self._shared: dict[str, tuple[Any, dict[str, int]]] = {}
 
@@ -144,6 +148,25 @@ class Step:
     def report(self, name: str, value: Tensor) -> None:
         """Put a 0-d value into the log; "real" and "fake" are D's readings."""
         self.reports[name] = value.detach()
+
+    def judged(
+        self, game: Adversarial, *, real: Logits | None = None, fake: Logits | None = None, of: str = ""
+    ) -> None:
+        """Tell of D's logits on real and on fake samples: readings into the log, signs to adaptive augmentation.
+
+        Args:
+            game: the losses that the logits go into; they know how to read them.
+            real: D's logits on real samples.
+            fake: D's logits on generated samples.
+            of: added to "real" and "fake", where there are several critics: "_A".
+        """
+        if real is not None:
+            self.report(f"real{of}", game.readout(real))
+            signs = game.signs(real)
+            if signs is not None:
+                self.signs.append(signs)
+        if fake is not None:
+            self.report(f"fake{of}", game.readout(fake))
 
     def measure(self, name: str, value: Tensor) -> None:
         """Hand a 0-d value to `Schedule.update`."""

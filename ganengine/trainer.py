@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ganengine import __version__, checkpoint
+from ganengine.augment import Critics
 from ganengine.batches import Batches
 from ganengine.clock import Clock
 from ganengine.config import Budget, Settings
@@ -23,7 +24,7 @@ from ganengine.errors import CheckpointError, TrainingError, UserError
 from ganengine.hardware import Hardware
 from ganengine.interrupt import Interrupt
 from ganengine.observers import Observers
-from ganengine.plan import check_batches, check_schedule, horizon
+from ganengine.plan import check_batches, check_components, check_schedule, horizon
 from ganengine.players import Players
 from ganengine.plugins import Registry
 from ganengine.records import CheckpointRecord, EndRecord, RunRecord, StepRecord, TickRecord
@@ -84,6 +85,8 @@ class Trainer:
         self.losses = dict(variant.builder("losses")(settings.config))
         check_schedule(self.schedule, self.losses)
         check_batches(self.schedule, options)
+        check_components(self.schedule, options)
+        self.critics = Critics(options, self.schedule.critics, hardware.device, registry)
         self.horizon = horizon(settings, dataset.spec)
         self.position = Position()
         self.clock = Clock()
@@ -102,6 +105,7 @@ class Trainer:
         players = Players(
             self.settings, self.dataset.spec, self.schedule, stage, self.hardware, self._classes
         )  # fmt: skip
+        self.critics.watch(players.networks)
         return players, Updater(players, self.losses, self.hardware, self.settings.engine.clip_norm)
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -147,6 +151,7 @@ class Trainer:
         """Do one step: every phase that is due, averages, measured state."""
         before = self.position.images
         progress, steps = self.progress(), Batches(self)
+        self.critics.begin(progress)
         losses: dict[str, Tensor] = {}
         for group in self.schedule.at(progress, self._host_state()):
             self._simultaneous(group, steps, losses) if len(group) > 1 else self._alone(group[0], steps, losses)
@@ -154,7 +159,8 @@ class Trainer:
         shown = self.position.images - before
         self.players.update_averages(self.position.images, shown)
         self._update_state(steps.all)
-        for name, value in (losses | {f"d/{k}": v for k, v in reported(steps.all).items()}).items():
+        readings = reported(steps.all) | self.critics.end(steps.all, shown, self.players.steps)
+        for name, value in (losses | {f"d/{k}": v for k, v in readings.items()}).items():
             self.means.add(name, value)
         if self.observers.watched("step"):
             self.observers.tell("step", StepRecord(self.position.step, self.position.images, losses))
@@ -350,6 +356,7 @@ class Trainer:
             "scaler": self.updater.scaler.state_dict(),
             "state": {name: value.detach().clone() for name, value in self.state.items()},
             "means": self.means.state_dict(),
+            "augment": self.critics.state_dict(),
         }
 
     def _meta(self) -> dict[str, Any]:
@@ -388,6 +395,7 @@ class Trainer:
         self.updater.scaler.load_state_dict(saved.state["scaler"])
         self.state = {name: value.to(self.hardware.device) for name, value in saved.state["state"].items()}
         self.means.load_state_dict(saved.state["means"], self.hardware.device)
+        self.critics.load_state_dict(saved.state.get("augment", {}))
         self.horizon = int(saved.meta["horizon"])
         self.clock = Clock(float(saved.meta["time"]["elapsed_s"]))
 

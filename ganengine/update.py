@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ganengine import draws
 from ganengine.errors import PluginError, UserError
 from ganengine.hardware import Hardware
-from ganengine.nn.context import Context, draw_context
+from ganengine.nn.context import Context, draw_context, hold
 from ganengine.players import Players, same_layout
 from ganengine.step import Step
 from ganengine.variant import Due, value_at
@@ -73,7 +73,8 @@ class Updater:
         total: Tensor | None = None
         seen: dict[str, Tensor] = {}
         # One autocast context per phase: the casts it caches are stale once an optimizer has stepped.
-        with self.hardware.autocast(), draw_context(context):
+        held = [self.players.networks[name] for name in phase.hold]
+        with self.hardware.autocast(), draw_context(context), hold(held):
             terms = self.losses[phase.loss](step)
             for name, term in terms.items():
                 value = self._reduce(phase.name, name, term, step, parts)

@@ -160,6 +160,8 @@ class Schedule:
     """(state, what the losses measured in this step) -> new state, in tensor operations on the device."""
     averaged: tuple[str, ...] = ("G",)
     """Networks of which an exponential moving average is kept and used for sampling."""
+    critics: tuple[str, ...] = ("D",)
+    """Networks that judge pictures, which the engine may augment. A name that is no network means nothing."""
 
     def at(self, progress: Progress, state: State) -> tuple[tuple[Due, ...], ...]:
         """Return the phases due at this step, in order; those in one inner tuple step simultaneously.

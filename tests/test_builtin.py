@@ -25,6 +25,7 @@ def components(hook: str):
         ("ganengine_losses", set(FAMILIES)),
         ("ganengine_penalties", {"gp", "r1", "r2", "drift"}),
         ("ganengine_initialisers", set(INITIALISERS)),
+        ("ganengine_augmentations", {"diffaugment", "ada"}),
         ("ganengine_metrics", {"l1", "psnr", "ssim", "edge_ratio"}),
         ("ganengine_optimizers", {"adam", "adamw", "sgd", "rmsprop"}),
     ],

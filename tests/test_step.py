@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ganengine.data import Batch
 from ganengine.errors import StaleForwardError
+from ganengine.losses.adversarial import adversarial
 from ganengine.nn import Dropout
 from ganengine.nn.context import Context, draw_context, name_modules
 from ganengine.step import Step
@@ -97,6 +98,17 @@ def test_what_is_told_is_detached() -> None:
     assert not step.reports["real"].requires_grad
     assert not step.measures["real"].requires_grad
     assert (float(step.reports["real"]), float(step.measures["real"])) == (2.0, 3.0)
+
+
+def test_logits_that_d_judged_by_are_logged_and_their_signs_kept() -> None:
+    step, game = step_of(), adversarial("hinge")
+    step.judged(game, real=torch.tensor([1.0, 2.0]), fake=torch.tensor([-4.0]))
+    step.judged(game, real=torch.tensor([-3.0, -1.0]), of="_B")
+    assert {name: float(value) for name, value in step.reports.items()} == {"real": 1.5, "fake": -4.0, "real_B": -2.0}
+    assert [float(signs) for signs in step.signs] == [1.0, -1.0]
+    step.judged(adversarial("wasserstein"), real=torch.tensor([5.0]))
+    assert float(step.reports["real"]) == 5.0
+    assert len(step.signs) == 2
 
 
 # -- shared forward passes ------------------------------------------------------------------------------------------

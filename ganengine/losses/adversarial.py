@@ -162,6 +162,19 @@ class Adversarial:
         means = [m.mean() for m in maps]  # as every sample's map has one size, also the mean of the samples' means
         return means[0] if len(means) == 1 else torch.stack(means).mean()
 
+    def signs(self, logits: Logits) -> Tensor | None:
+        """Return the mean sign of logits, 0-d and detached: 1 where D takes all of them for real, -1 for fake.
+
+        The sign is about the middle between the labels of real and fake samples (D = 1/2). None for `wasserstein`,
+        whose scores have no zero. On real samples this is r_t of 2006.06676, section 3.
+        """
+        if self.family.mode == "linear":
+            return None
+        middle = 0.0 if self.family.mode == "bce" else (self._real + self._fake) / 2
+        means = [(m.detach() - middle).sign().to(accumulation_dtype(m.dtype)).mean() for m in as_maps(logits)]
+        mean = means[0] if len(means) == 1 else torch.stack(means).mean()
+        return mean if self._real > self._fake else -mean
+
     @property
     def _real(self) -> float:
         return self.family.real if self.real_target is None else self.real_target

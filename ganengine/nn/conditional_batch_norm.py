@@ -48,6 +48,7 @@ class ConditionalBatchNorm2d(nn.Module):
         self.eps = eps
         self.momentum = momentum
         self.activation = activation
+        self.track_running_stats = True
         self.gamma = nn.Parameter(torch.ones(num_classes, num_features))
         self.beta = nn.Parameter(torch.zeros(num_classes, num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -65,7 +66,8 @@ class ConditionalBatchNorm2d(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.num_features:
             raise UserError(f"ConditionalBatchNorm2d: expected x [N, {self.num_features}, H, W], got {list(x.shape)}.")
         momentum = 0.0
-        if self.training:
+        kept = not self.training or self.track_running_stats  # `ganengine.nn.context.hold` clears the latter
+        if self.training and kept:
             self.num_batches_tracked.add_(1)
             # sync: without a momentum the count itself is the weight
             momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -79,8 +81,8 @@ class ConditionalBatchNorm2d(nn.Module):
             y.to(self.gamma.dtype) @ self.gamma if mixed else self.gamma,
             y.to(self.beta.dtype) @ self.beta if mixed else self.beta,
             None if mixed else y,
-            running_mean=self.running_mean,
-            running_var=self.running_var,
+            running_mean=self.running_mean if kept else None,
+            running_var=self.running_var if kept else None,
             training=self.training,
             momentum=momentum,
             eps=self.eps,

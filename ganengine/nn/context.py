@@ -6,10 +6,10 @@ modules behave as their torch counterparts do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -52,6 +52,29 @@ def draw_context(context: Context) -> Iterator[Context]:
         _stack.pop()
 
 
+@contextmanager
+def hold(networks: Iterable[object]) -> Iterator[None]:
+    """Let the moving state of networks stand still: running statistics of norms, vectors of spectral norm.
+
+    In training mode they normalise as ever, by the batch's statistics; these are only not kept. A module whose state
+    moves in its forward pass takes part by an attribute `track_running_stats`, named as in torch's batch norms.
+    """
+    moving: list[Any] = [
+        module
+        for network in networks
+        if isinstance(network, nn.Module)
+        for module in network.modules()
+        if module.training and getattr(module, "track_running_stats", False)
+    ]
+    for module in moving:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in moving:
+            module.track_running_stats = True
+
+
 def scoped(context: Context, seed: int) -> Context:
     """Return a context like `context` whose draws follow from `seed` alone."""
     return replace(context, seed=seed, calls={})
@@ -66,7 +89,7 @@ def name_modules(networks: Mapping[str, object]) -> None:
 
 
 def dropout_key(module: nn.Module) -> tuple[int, int]:
-    """Return (seed, index of the first sample) for the next draws of `module`.
+    """Return (seed, index of the first sample) for the next draws of `module`: dropout, and D's augmentation.
 
     Inside a context the seed depends on the context's seed, the module's name and how often the module ran in this
     context; outside, it comes from torch's global generator.

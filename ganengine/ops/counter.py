@@ -78,6 +78,33 @@ def keep_mask(
     return (bits >= int(p * 2**32) - 2**31).view(tuple(shape))
 
 
+def uniform(seed: int, offset: int, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+    """Return numbers uniform on [0, 1): bits(seed, offset + i) >> 8, times 2^-24; arguments as in `keep_mask`.
+
+    Returns:
+        Tensor of `shape`, float32; every value is exact.
+    """
+    return _high_bits(seed, offset, shape, device).mul_(2.0**-24)
+
+
+def normal(seed: int, offset: int, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+    """Return standard normal numbers, one of each element's high 24 bits b; arguments as in `keep_mask`.
+
+        x = sqrt(2) erfinv((2 b + 1) / 2^24 - 1)
+
+    Returns:
+        Tensor of `shape`, float32, within +-5.42.
+    """
+    middles = _high_bits(seed, offset, shape, device).mul_(2.0).sub_(2.0**24 - 1).mul_(2.0**-24)
+    return middles.erfinv_().mul_(math.sqrt(2.0))
+
+
+def _high_bits(seed: int, offset: int, shape: Sequence[int], device: torch.device | str | None) -> Tensor:
+    """Return the high 24 bits of elements as float32, which holds them exactly."""
+    bits = _bits(seed, offset, math.prod(shape), device)
+    return (bits >> 8).bitwise_and_(2**24 - 1).to(torch.float32).view(tuple(shape))
+
+
 def _bits(seed: int, offset: int, numel: int, device: torch.device | str | None) -> Tensor:
     """Return elements of the stream as int32, bit for bit."""
     seed, offset = signed64(seed), signed64(offset)

@@ -73,8 +73,7 @@ def build(config: TwoPlayerConfig) -> dict[str, Callable[[Step], Terms]]:
                 real_logits, fake_logits = torch.split(logits, len(real))
             else:
                 real_logits, fake_logits = _call(step["D"], real, y), _call(step["D"], fake, fake_y)
-        step.report("real", game.readout(real_logits))
-        step.report("fake", game.readout(fake_logits))
+        step.judged(game, real=real_logits, fake=fake_logits)
         draws = step.rand("smoothing") if config.random_smoothing else None
         terms = {"d": game.d(real_logits, fake_logits, draws)}
         if config.penalty != "none" and config.penalty_every == 1:

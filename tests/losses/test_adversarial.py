@@ -173,6 +173,29 @@ def test_smoothing_real_labels_does_not_warn():
         adversarial("nonsaturating", smoothing=0.1, fake_smoothing=(0.0, 0.0))
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "logits", "expected"),
+    [
+        ("nonsaturating", {}, [2.0, -0.1, 0.3, 5.0], 0.5),
+        ("saturating", {"smoothing": 0.1}, [0.0, 1.0], 0.5),
+        ("nonsaturating", {"real_target": 0.0, "fake_target": 1.0}, [2.0, 1.0, -1.0, 3.0], -0.5),
+        ("ls", {}, [0.6, 0.4, 0.9, 7.0], 0.5),  # about 1/2, the middle of 0 and 1
+        ("ls", {"real_target": 1.0, "fake_target": -1.0}, [0.6, 0.4, -0.9, 7.0], 0.5),
+        ("hinge", {}, [0.6, -0.4], 0.0),
+    ],
+)
+def test_signs_say_on_which_side_logits_lie(name, options, logits, expected):
+    assert float(adversarial(name, **options).signs(tensor(*logits))) == pytest.approx(expected)
+
+
+def test_signs_of_maps_are_means_over_scales_and_wasserstein_has_none():
+    maps = [tensor(1.0, 2.0), tensor(-1.0, 1.0, 1.0, -3.0).requires_grad_()]
+    signs = adversarial("hinge").signs(maps)
+    assert float(signs) == pytest.approx(0.5)
+    assert not signs.requires_grad
+    assert adversarial("wasserstein").signs(maps) is None
+
+
 def test_readout():
     logits = [tensor(0.0, math.log(3)), tensor(math.log(3), 0.0).reshape(2, 1)]
     assert float(adversarial("nonsaturating").readout(logits)) == pytest.approx(0.625)

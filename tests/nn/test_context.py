@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganengine.nn import BatchNorm2d, Dropout, InstanceNorm2d
-from ganengine.nn.context import Context, current, draw_context, dropout_key, name_modules, sample_keys
+from ganengine.nn import BatchNorm2d, ConditionalBatchNorm2d, Dropout, InstanceNorm2d
+from ganengine.nn.context import Context, current, draw_context, dropout_key, hold, name_modules, sample_keys
 
 
 def dropped(x: Tensor, module: Dropout | None = None, **options: Any) -> Tensor:
@@ -203,3 +203,46 @@ def test_a_map_of_one_value_has_no_statistics_of_its_own() -> None:
     assert instance(x) is x
     wide = torch.randn(2, 3, 2, 2)
     assert torch.equal(instance(wide), nn.InstanceNorm2d(3, affine=True)(wide))
+
+
+# -- hold -----------------------------------------------------------------------------------------------------------
+
+
+def test_held_statistics_stand_still_and_outputs_are_the_same() -> None:
+    net = nn.Sequential(BatchNorm2d(3), nn.BatchNorm2d(3), InstanceNorm2d(3, track_running_stats=True))
+    x = torch.randn(4, 3, 5, 5)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with hold([net, nn.Parameter(x)]):
+        held = net(x)
+        with hold([net]):
+            net(x)
+        net(x)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert torch.equal(net(x), held)
+    assert not torch.equal(before["0.running_mean"], net[0].running_mean)
+    assert int(net[1].num_batches_tracked) == 1
+
+
+def test_held_conditional_norms_stand_still_and_go_on_after_an_error() -> None:
+    norm = ConditionalBatchNorm2d(2, 3)
+    x, y = torch.randn(4, 2, 3, 3), torch.tensor([0, 1, 2, 0])
+    held = []
+
+    def fail() -> None:
+        with hold([norm]):
+            held.append(norm(x, y))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert (norm.running_mean.tolist(), int(norm.num_batches_tracked)) == ([0.0, 0.0], 0)
+    assert torch.equal(norm(x, y), held[0])
+    assert int(norm.num_batches_tracked) == 1
+
+
+def test_holding_does_not_change_a_network_in_eval_mode() -> None:
+    net = nn.Sequential(BatchNorm2d(3), nn.InstanceNorm2d(3, track_running_stats=True)).eval()
+    x = torch.randn(2, 3, 4, 4)
+    expected = net(x)
+    with hold([net]):
+        assert torch.equal(net(x), expected)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganengine.errors import UserError
-from ganengine.ops.counter import keep_mask, signed64, uniform_bits
+from ganengine.ops.counter import keep_mask, normal, signed64, uniform, uniform_bits
 
 M = 2**64 - 1
 SEEDS = st.integers(min_value=-(2**64), max_value=2**65)
@@ -103,3 +104,21 @@ def test_empty_mask() -> None:
 def test_probability_out_of_range(p: float) -> None:
     with pytest.raises(UserError, match=r"expected a dropout probability p in \[0, 1\)"):
         keep_mask(0, 0, (2,), p)
+
+
+@settings(deadline=None)
+@given(SEEDS, OFFSETS)
+def test_uniform_and_normal_numbers_are_those_of_the_high_24_bits(seed: int, offset: int) -> None:
+    bits = [element(seed & M, offset + i) >> 8 for i in range(4)]
+    assert uniform(seed, offset, (2, 2)).flatten().tolist() == [b / 2**24 for b in bits]
+    expected = [NormalDist().inv_cdf((b + 0.5) / 2**24) for b in bits]
+    assert normal(seed, offset, (2, 2)).flatten().tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_normal_numbers_are_normal() -> None:
+    x = normal(3, 0, (1_000_000,)).double()
+    assert bool(torch.isfinite(x).all())
+    moments = [float((x**k).mean()) for k in (1, 2, 3, 4)]
+    assert moments == pytest.approx([0, 1, 0, 3], abs=0.02)
+    below = [float((x < t).double().mean()) for t in (-2.0, -1.0, 0.5, 1.5)]
+    assert below == pytest.approx([NormalDist().cdf(t) for t in (-2.0, -1.0, 0.5, 1.5)], abs=0.002)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from ganengine.nn import Dropout, Maxout
 from ganengine.nn.init import initialise
@@ -51,7 +53,8 @@ class Generator(nn.Module):
         """Return pictures [N, C, H, W] in [-1, 1]."""
         hidden = torch.cat((self.noise(z).relu(), self.label(weights(y, self.num_classes)).relu()), 1)
         hidden = self.joint(self.drop(hidden)).relu()
-        return self.out(self.drop(hidden)).tanh().reshape(-1, *self.shape)
+        pictures: Tensor = self.out(self.drop(hidden)).tanh().reshape(-1, *self.shape)
+        return pictures
 
 
 class Discriminator(nn.Module):
@@ -67,7 +70,7 @@ class Discriminator(nn.Module):
         super().__init__()
         paper = config.architecture == "paper"
         inner = 0.0 if paper else config.dropout
-        activation = None if paper else "relu"
+        activation: Literal["relu"] | None = None if paper else "relu"
         self.num_classes = classes
         self.picture = Maxout(shape[0] * shape[1] * shape[2], 240, 5, activation, inner)
         self.label = Maxout(classes, 50, 5, activation, inner)

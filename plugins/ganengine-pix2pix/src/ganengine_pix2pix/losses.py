@@ -45,8 +45,7 @@ def build(config: Pix2PixConfig) -> dict[str, Callable[[Step], Terms]]:
         assert game is not None
         real_logits = judge(step, getattr(step.batch, config.target))
         fake_logits = judge(step, fake(step).detach())
-        step.report("real", game.readout(real_logits))
-        step.report("fake", game.readout(fake_logits))
+        step.judged(game, real=real_logits, fake=fake_logits)
         return {"d": game.d(real_logits, fake_logits)}
 
     def g(step: Step) -> Terms:

@@ -1,0 +1,90 @@
+"""Spectral normalisation of weights, whose vectors are part of the state and move only where they should."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+START = 15
+"""Iterations at the start, from random vectors; the paper's single one per pass then only has to follow the weight."""
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class SpectralNorm(nn.Module):
+    """Parametrisation of one weight: W / sigma(W), sigma(W) = u^T W v, with W as a matrix [outputs, rest].
+
+    u and v follow the largest singular value by power iteration: v = W^T u / |W^T u|, u = W v / |W v|.
+
+    Args:
+        weight: the weight as it is now.
+        axis: its axis of outputs.
+        generator: draws the first u.
+        eps: lower limit of the norms that are divided by.
+
+    State: `u` [outputs], `v` [rest]. They move by one iteration in every forward pass of the layer in training mode
+    (not in eval mode, nor inside `ganengine.nn.context.hold`), so a checkpoint holds all that is needed to go on.
+    Gradients: into the weight, any order; u and v are constants. Paper: arXiv:1802.05957, section 2.1, algorithm 1.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, weight: Tensor, axis: int, generator: Generator, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.axis, self.eps = axis, eps
+        self.track_running_stats = True
+        matrix = self._matrix(weight.detach())
+        u = torch.randn(len(matrix), generator=generator).to(matrix)
+        self.register_buffer("u", F.normalize(u, dim=0, eps=eps))
+        self.register_buffer("v", torch.zeros_like(matrix[0]))
+        for _ in range(START):
+            self.iterate(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        # Under autocast sigma would be a product in half precision.
+        with torch.autocast(weight.device.type, enabled=False):
+            # Copies: the next pass moves u and v while this one's graph still needs them.
+            sigma = torch.dot(self.u.clone(), torch.mv(self._matrix(weight), self.v.clone()))
+            return weight / sigma
+
+    @torch.no_grad()
+    def iterate(self, weight: Tensor) -> None:
+        """Move u and v by one power iteration."""
+        with torch.autocast(weight.device.type, enabled=False):
+            matrix = self._matrix(weight)
+            self.v.copy_(F.normalize(torch.mv(matrix.T, self.u), dim=0, eps=self.eps))
+            self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0, eps=self.eps))
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        return weight.movedim(self.axis, 0).flatten(1)
+
+
+def spectral_norm(network: nn.Module, generator: Generator) -> int:
+    """Put `SpectralNorm` on every weight of two or more axes in `network`, and return how many those are.
+
+    A weight is a parameter called `weight`, as in `ganengine.nn.init`: those of linear and convolutional layers, of
+    maxout and of embeddings. In the state it is then called `parametrizations.weight.original`.
+
+    Args:
+        network: changed in place; its modules stay of their classes.
+        generator: draws the first vectors.
+    """
+    layers = [module for module in network.modules() if getattr(module._parameters.get("weight"), "ndim", 0) > 1]
+    for layer in layers:
+        axis = 1 if isinstance(layer, _TRANSPOSED) else 0
+        rule = SpectralNorm(cast(Tensor, layer.weight), axis, generator).train(layer.training)
+        parametrize.register_parametrization(layer, "weight", rule)
+        layer.register_forward_pre_hook(_follow)
+    return len(layers)
+
+
+def _follow(layer: Any, inputs: Any) -> None:
+    # A plain function of the layer: a copy of a network copies its hooks, which must then see the copy.
+    rule = layer.parametrizations.weight[0]
+    if layer.training and rule.track_running_stats:
+        rule.iterate(layer.parametrizations.weight.original)
