@@ -59,7 +59,7 @@ class RunOptions(Budget):
     load_size: int | None = None
     """Resize to this side, then crop --size at random; None: no jitter."""
     flip: bool = True
-    """Mirror half of the pictures."""
+    """Mirror half of the pictures; digits and letters never are."""
     resize: Literal["stretch", "crop"] = "stretch"
     """How pictures that are not square become so."""
     alpha: Literal["white", "black", "keep"] = "white"

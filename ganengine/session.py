@@ -39,6 +39,8 @@ class Session:
         settings = dataclasses.replace(settings, engine=options)
         self.settings = settings
         self.dataset.check_batch(options.batch)
+        for note in self.dataset.notes:
+            self.display.note(note)
         self.loader = Loader(self.dataset, data_options(options), on_bad=self._tell_bad)
         try:
             self.trainer = Trainer(settings, self.dataset, self.loader, hardware, registry(), self.display)
@@ -208,12 +210,13 @@ def open_dataset(variant: Variant, options: RunOptions, plugins: Registry) -> tu
     argument = options.data or variant.data
     if not argument:
         raise UserError(f"expected a folder of data, as in `ganengine run {variant.name} FOLDER`; got none.")
-    dataset = open_data(argument, variant.fields, data_options(options), plugins.sources())
+    sources = plugins.sources()
+    dataset = open_data(argument, variant.fields, data_options(options), sources, aligned=variant.aligned)
     if options.size is None:
         provisional = data_options(options).size
         size = min(provisional, dataset.natural_side or provisional)
         options = dataclasses.replace(options, size=size)
         check_ranges(options)
         if size != provisional:
-            dataset = open_data(argument, variant.fields, data_options(options), plugins.sources())
+            dataset = open_data(argument, variant.fields, data_options(options), sources, aligned=variant.aligned)
     return dataset, options

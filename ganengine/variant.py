@@ -298,6 +298,9 @@ class Variant:
     """(config) -> {name: View}."""
     fields: tuple[str, ...] = ("real",)
     """Fields of a batch that it needs; a data source that lacks one is refused before training."""
+    aligned: bool = True
+    """Whether these must show the same thing, as A and B of a pair do. False: each is drawn by itself; unpaired
+    pictures are taken, and pairs are shuffled against each other."""
     family: Literal["explicit tractable", "explicit approximate", "implicit", "optimisation"] = "implicit"
     paper: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -350,6 +353,10 @@ class DataSource:
     """(argument, options: DataOptions) -> ganengine.data.Dataset; `argument` is a folder, or what follows `NAME:`."""
     recognise: str | None = None
     """(path) -> bool: does this source read that folder or file? None: chosen by name only."""
+    optional: tuple[str, ...] = ()
+    """Fields that it gives where the data has them, as labels beside pictures."""
+    aligned: bool = True
+    """Whether the fields of a sample show the same thing. False: each is drawn by itself."""
 
 
 @dataclass(frozen=True)

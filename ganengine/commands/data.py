@@ -68,6 +68,10 @@ def _print(found: dict[str, Any]) -> None:
         console.print(f"{found['layout']} (data source {found['source']}); samples: {splits}")
     for name, field in found["fields"].items():
         console.print(f"\n{name}", style="bold")
+        if "classes" in field:
+            counts = {name: sum(found.values()) for name, found in field["classes"].items()}
+            console.print(f"  {len(counts)} classes{'':11}{_counted(counts)}")
+            continue
         console.print(f"  channels in training  {field['channels']}")
         console.print(f"  channels of files     {_counted(field['channel_counts'])}")
         console.print(f"  sizes of files        {_counted(field['sizes'])}")

@@ -55,7 +55,8 @@ def show_list(argv: Sequence[str]) -> int:
     sources = Tree("data sources")
     for entry in _sorted(loaded, "data source"):
         source: DataSource = entry.record
-        sources.add(f"[bold]{source.name}[/]  gives {', '.join(source.fields)}: {escape(source.summary)}")
+        gives = ", ".join([*source.fields, *(f"{name} if it is there" for name in source.optional)])
+        sources.add(f"[bold]{source.name}[/]  gives {gives}: {escape(source.summary)}")
     console.print(sources)
     if loaded.faults:
         console.print(f"{len(loaded.faults)} plugin(s) left out: see `ganengine plugins doctor`.", style="yellow")
@@ -71,7 +72,7 @@ def _listed(loaded: Registry) -> dict[str, Any]:
             if isinstance(entry.record, Variant):
                 row |= {"family": entry.record.family, "paper": entry.record.paper, "fields": [*entry.record.fields]}
             if isinstance(entry.record, DataSource):
-                row |= {"fields": [*entry.record.fields]}
+                row |= {"fields": [*entry.record.fields], "optional": [*entry.record.optional]}
             rows.append({**row, "distribution": entry.origin.distribution, "version": entry.origin.version})
         kinds[kind] = rows
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,12 @@ class Dataset(ABC):
 
     spec: DataSpec
     """The fields, with the shapes they have in training, and how many training samples there are."""
+    classes: Sequence[str] = ()
+    """Names of the classes, in the order of the field `label`; () where there is none."""
+    mirrors: bool = True
+    """Whether a mirrored picture could be one of these too. Digits and letters could not: they are never mirrored."""
+    notes: Sequence[str] = ()
+    """What a user should know of the data before it is trained on, in sentences."""
 
     @abstractmethod
     def read(self, split: str, index: int, size: int | None) -> dict[str, np.ndarray]:
@@ -64,6 +70,25 @@ class Dataset(ABC):
     def splits(self) -> Mapping[str, int]:
         """How many samples each split has; `train` is what the loader draws from."""
         return {"train": self.spec.count}
+
+    @property
+    def parts(self) -> Mapping[str, Dataset]:
+        """Data sets that training draws from independently, by name, each giving fields of its own.
+
+        Empty where a sample has all fields, as nearly always; unpaired pictures are two parts of different counts.
+        """
+        return {}
+
+    def aligned(self, split: str) -> bool:
+        """Whether the fields of a sample of this split show the same thing, so that they can be compared."""
+        return True
+
+    def rows(self, split: str, indices: Sequence[int], size: int) -> dict[str, np.ndarray] | None:
+        """Return many samples at once, each field as one new array [N, ...]; None where they are read one by one.
+
+        For data that lies in memory with pictures of just this size: many small ones cost less together.
+        """
+        return None
 
     @property
     def shown_split(self) -> str:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
@@ -37,10 +37,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Sample:
-    """The files of one sample, by field."""
+    """The files of one sample, by field, and what it has beside pictures."""
 
     name: str
     parts: Mapping[str, Part]
+    values: Mapping[str, int] = field(default_factory=dict)
+    """Of fields that are no pictures: labels."""
 
 
 class FolderDataset(Dataset):
@@ -53,6 +55,7 @@ class FolderDataset(Dataset):
         layout: what was recognised, in words.
         samples: by split, each with the same fields.
         options: how pictures are to be read.
+        values: the fields of the samples' values.
 
     Raises:
         BadPictureError: a header cannot be read, and `bad_images` is "fail" or no sample is left.
@@ -60,7 +63,12 @@ class FolderDataset(Dataset):
     """
 
     def __init__(
-        self, root: Folder, layout: str, samples: Mapping[str, Sequence[Sample]], options: DataOptions
+        self,
+        root: Folder,
+        layout: str,
+        samples: Mapping[str, Sequence[Sample]],
+        options: DataOptions,
+        values: Mapping[str, FieldSpec] | None = None,
     ) -> None:
         self.root = root
         self.layout = layout
@@ -85,7 +93,7 @@ class FolderDataset(Dataset):
         channels = {name: self._channels(name) for name in names}
         size = options.size
         fields = {name: FieldSpec("image", (count, size, size)) for name, (count, _) in channels.items()}
-        self.spec = DataSpec(fields, len(self.samples.get("train", ())))
+        self.spec = DataSpec({**fields, **(values or {})}, len(self.samples.get("train", ())))
         self._alpha = {name: alpha for name, (_, alpha) in channels.items()}
         self._caches: dict[int, PixelCache | None] = {}
         self._keys: dict[tuple[str, int, int], bytes] = {}
@@ -111,7 +119,10 @@ class FolderDataset(Dataset):
     @functools.cached_property
     def fingerprint(self) -> str:
         record = {
-            split: [[s.name, *(self.headers[part.path].bytes for part in s.parts.values())] for s in members]
+            split: [
+                [s.name, *(self.headers[part.path].bytes for part in s.parts.values()), *s.values.values()]
+                for s in members
+            ]
             for split, members in self.samples.items()
         }
         return hash_record([sorted(self.spec.fields), record])
@@ -121,6 +132,11 @@ class FolderDataset(Dataset):
         return [sample.name for sample in self.samples[split]]
 
     def read(self, split: str, index: int, size: int | None) -> dict[str, np.ndarray]:
+        values = self.samples[split][index].values
+        return {**self._read(split, index, size), **{name: np.asarray(value) for name, value in values.items()}}
+
+    def _read(self, split: str, index: int, size: int | None) -> dict[str, np.ndarray]:
+        """Return the pictures of a sample."""
         parts = self.samples[split][index].parts
         cache = None if size is None else self._cache(size)
         if size is None or cache is None:
@@ -165,7 +181,7 @@ class FolderDataset(Dataset):
 
     def _rules(self, size: int) -> str:
         """Return all that a decoded sample depends on but the files."""
-        fields = {name: [self.spec.channels(name), self._alpha[name]] for name in self.spec.fields}
+        fields = {name: [self.spec.channels(name), alpha] for name, alpha in self._alpha.items()}
         # Pillow: another version may decode a JPEG to other bits.
         return json.dumps([RULES, PIL.__version__, size, self.options.resize, self.options.alpha, fields])
 

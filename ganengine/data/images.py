@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ganengine.data.archives import is_archive
+from ganengine.data.classes import are_mirrored, class_of
 from ganengine.data.files import no_pictures, open_folder
 from ganengine.data.folders import FolderDataset, Part, Sample
 from ganengine.data.options import DataOptions
@@ -29,4 +30,6 @@ def build(argument: str, options: DataOptions) -> FolderDataset:
             samples[split] = [Sample(name, {"real": Part(folder.file(name))}) for name in names]
     if not samples:
         raise no_pictures(root)
-    return FolderDataset(root, "images", samples, options)
+    dataset = FolderDataset(root, "images", samples, options)
+    dataset.mirrors = are_mirrored({class_of(sample.name) for members in samples.values() for sample in members})
+    return dataset

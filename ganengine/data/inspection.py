@@ -6,21 +6,23 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ganengine.data import images, pairs
+from ganengine.data import classes, idx, images, npz, pairs, unpaired
 from ganengine.data.archives import File
-from ganengine.data.dataset import BadPictureError
+from ganengine.data.arrays import ArrayDataset
+from ganengine.data.dataset import BadPictureError, Dataset
 from ganengine.data.files import SUFFIXES, Folder, count_of, open_folder, relative, some
 from ganengine.data.folders import FolderDataset
 from ganengine.data.headers import Header, read_headers
 from ganengine.data.options import DataOptions
 from ganengine.data.pictures import read_picture
+from ganengine.data.unpaired import UnpairedDataset
 from ganengine.errors import DataError
 
 UNREAD = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".pdf", ".exr", ".hdr", ".dng"})
@@ -41,6 +43,16 @@ FORMATS = {
 FORBIDDEN = frozenset('<>:"|?*\\')
 """Characters that file names on Windows cannot have."""
 
+LAYOUTS: Mapping[str, Callable[[str, DataOptions], FolderDataset | UnpairedDataset]] = {
+    "pairs": pairs.build,
+    "unpaired": unpaired.build,
+    "classes": classes.build,
+    "images": images.build,
+}
+"""Data sources of picture files."""
+ARRAYS = {"idx": idx, "npz": npz}
+"""Data sources of arrays, where there are no picture files."""
+
 
 def inspect(
     path: str | Path, *, quick: bool = False, progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None
@@ -55,7 +67,8 @@ def inspect(
     Returns:
         plain JSON values: `schema` 1, `path`, `layout` (in words), `source` (name of the data source), `fields`
         ({name: {channels, channel_counts: {"1": count}, sizes: {"WxH": count}, modes: {mode: count}}}; sizes are those
-        of files, channels those in training, channel_counts those of files), `splits` ({name: count}), `bad` ([{path,
+        of files, channels those in training, channel_counts those of files; of a label {classes: {name: {split:
+        count}}}), `splits` ({name: count}), `bad` ([{path,
         reason}]: what training leaves out), `odd` ([{path, reason}]: the same, files that are no pictures, and odd
         names), `duplicates` ([{paths, splits}]: pictures of equal pixels), `decoded` (whether pixels were looked at),
         `problem` (why it cannot be trained on, or None), `repairs` (what to do, in sentences).
@@ -63,14 +76,17 @@ def inspect(
     Raises:
         DataError: there is no such folder, or no picture in it.
     """
+    place = Path(path).expanduser()
+    for source, opener in ARRAYS.items():
+        if opener.recognise(place) and not images.recognise(place):
+            return _inspect_arrays(place, source, opener.build, quick)
     root = open_folder(path)
     listing = root.listing()
     problem = None
-    dataset: FolderDataset | None = None
-    options = DataOptions()
-    as_pairs = pairs.recognise(Path(path)) or _has_sides(root)
+    dataset: FolderDataset | UnpairedDataset | None = None
+    source = _source(root, place)
     try:
-        dataset = pairs.build(str(path), options) if as_pairs else images.build(str(path), options)
+        dataset = LAYOUTS[source](str(path), DataOptions())
     except DataError as error:
         problem = str(error)
         if not listing.pictures:
@@ -86,16 +102,16 @@ def inspect(
                 bad[str(file)] = digest
             else:
                 digests[file] = digest
-    duplicates = _duplicates(dataset, digests)
+    folders = list(dataset.parts.values()) if isinstance(dataset, UnpairedDataset) else [dataset] if dataset else []
+    duplicates = _duplicates(folders, digests)
     others = {f"{root}/{name}": _no_picture(name) for name in listing.others}
     names = {f"{root}/{name}": reason for name, reason in _odd_names(root, headers).items()}
-    fields = dataset.spec.fields if dataset else {}
     return {
         "schema": 1,
         "path": str(root),
         "layout": dataset.layout if dataset else None,
-        "source": "pairs" if as_pairs else "images",
-        "fields": {name: _field(dataset, name) for name in fields if dataset},
+        "source": source,
+        "fields": {name: _field(folder, name) for folder in folders for name in folder.spec.fields},
         "splits": dict(dataset.splits) if dataset else {},
         "bad": _entries(bad),
         "odd": [*_entries(bad), *_entries(others), *_entries(names)],
@@ -111,6 +127,17 @@ def inspect(
 
 def _entries(reasons: dict[str, str]) -> list[dict[str, str]]:
     return [{"path": path, "reason": reason} for path, reason in reasons.items()]
+
+
+def _source(root: Folder, path: Path) -> str:
+    """Return the data source that a folder of pictures is for, by sight."""
+    if pairs.recognise(path):
+        return "pairs"
+    if unpaired.recognise(path):
+        return "unpaired"
+    if _has_sides(root):  # with a fault, which `pairs` names
+        return "pairs"
+    return "classes" if classes.recognise(path) else "images"
 
 
 def _has_sides(root: Folder) -> bool:
@@ -138,21 +165,22 @@ def _digests(headers: dict[File, Header]) -> Iterator[tuple[File, bytes | str]]:
         decoders.shutdown(cancel_futures=True)  # Ctrl-C does not wait for all of them
 
 
-def _duplicates(dataset: FolderDataset | None, digests: dict[File, bytes]) -> list[dict[str, Any]]:
+def _duplicates(folders: list[FolderDataset], digests: dict[File, bytes]) -> list[dict[str, Any]]:
     """Return the pictures of equal pixels, those that are in several splits first."""
-    if dataset is None:
-        return []
     places: dict[tuple[str, bytes], dict[str, str]] = {}
-    for split, members in dataset.samples.items():
-        for sample in members:
-            for name, part in sample.parts.items():
-                # Halves of one file are in one place; equal pictures in A and B are a choice.
-                if part.path in digests:
-                    side = "" if part.half else name
-                    places.setdefault((side, digests[part.path]), {})[str(part.path)] = split
-    found = [
-        {"paths": list(paths), "splits": sorted(set(paths.values()))} for paths in places.values() if len(paths) > 1
-    ]
+    parts = ((split, part) for folder in folders for split, members in folder.samples.items() for part in members)
+    for split, sample in parts:
+        for name, part in sample.parts.items():
+            # Halves of one file are in one place; equal pictures in A and B are a choice.
+            if part.path in digests:
+                side = "" if part.half else name
+                places.setdefault((side, digests[part.path]), {})[str(part.path)] = split
+    return _groups(places.values())
+
+
+def _groups(places: Iterable[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return those of more than one picture, given as {name: split}, as the report lists them."""
+    found = [{"paths": list(paths), "splits": sorted(set(paths.values()))} for paths in places if len(paths) > 1]
     return sorted(found, key=lambda group: -len(group["splits"]))
 
 
@@ -184,7 +212,65 @@ def _odd_names(root: Folder, headers: dict[File, Header]) -> dict[str, str]:
     return odd
 
 
+def _inspect_arrays(
+    path: Path, source: str, build: Callable[[str, DataOptions], ArrayDataset], quick: bool
+) -> dict[str, Any]:
+    """Return the report on data that is arrays: samples are named by split and number."""
+    problem = None
+    dataset: ArrayDataset | None = None
+    try:
+        dataset = build(str(path), DataOptions())
+    except DataError as error:
+        problem = str(error)
+    equal: dict[bytes, dict[str, str]] = {}
+    for split, fields in dataset.arrays.items() if dataset and not quick else ():
+        for number, picture in enumerate(fields["real"]):
+            digest = hashlib.blake2b(np.ascontiguousarray(picture).tobytes(), digest_size=16).digest()
+            equal.setdefault(digest, {})[f"{path}/{split}/{number}"] = split
+    duplicates = _groups(equal.values())
+    return {
+        "schema": 1,
+        "path": str(path),
+        "layout": dataset.layout if dataset else None,
+        "source": source,
+        "fields": {name: _array_field(dataset, name) for name in dataset.spec.fields} if dataset else {},
+        "splits": dict(dataset.splits) if dataset else {},
+        "bad": [],
+        "odd": [],
+        "duplicates": duplicates,
+        "decoded": not quick,
+        "problem": problem,
+        "repairs": [*([problem] if problem else []), *_repairs(dataset, {}, duplicates, {}, {})],
+    }
+
+
+def _array_field(dataset: ArrayDataset, name: str) -> dict[str, Any]:
+    arrays = {split: fields[name] for split, fields in dataset.arrays.items()}
+    if name == "label":
+        return _classes(dataset.classes, {split: array.tolist() for split, array in arrays.items()})
+    sizes: Counter[str] = Counter()
+    for array in arrays.values():
+        sizes[f"{array.shape[2]}x{array.shape[1]}"] += len(array)
+    count = sum(map(len, arrays.values()))
+    first = next(iter(arrays.values()))
+    return {
+        "channels": dataset.spec.channels(name),
+        "channel_counts": {str(first.shape[3]): count},
+        "sizes": dict(sizes.most_common()),
+        "modes": {str(first.dtype): count},
+    }
+
+
+def _classes(names: Sequence[str], labels: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Return how many samples of each class each split has."""
+    counts = {split: Counter(found) for split, found in labels.items()}
+    return {"classes": {name: {split: counts[split][number] for split in counts} for number, name in enumerate(names)}}
+
+
 def _field(dataset: FolderDataset, name: str) -> dict[str, Any]:
+    if name == "label":
+        labels = {split: [s.values[name] for s in members] for split, members in dataset.samples.items()}
+        return _classes(dataset.classes, labels)
     headers = dataset.field_headers(name)
     return {
         "channels": dataset.spec.channels(name),
@@ -198,7 +284,7 @@ def _field(dataset: FolderDataset, name: str) -> dict[str, Any]:
 
 
 def _repairs(
-    dataset: FolderDataset | None,
+    dataset: Dataset | None,
     bad: dict[str, str],
     duplicates: list[dict[str, Any]],
     others: dict[str, str],
@@ -223,6 +309,7 @@ def _repairs(
         repairs.append(f"Remove {count_of(count, 'copy', 'copies')}, unless they are meant to count twice.")
     if dataset is None:
         return repairs
+    repairs += dataset.notes
     if "train" not in dataset.splits:
         repairs.append("Add a folder train/: there is nothing to train on.")
     elif "test" not in dataset.splits:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ganengine import draws
 from ganengine.data.batch import Batch
 from ganengine.data.dataset import BadPictureError, Dataset
 from ganengine.data.options import DataOptions
 from ganengine.data.pictures import to_signed
-from ganengine.data.store import Arrays, Store
+from ganengine.data.store import Arrays
+from ganengine.data.stream import Stream
 from ganengine.errors import DataError
 from ganengine.variant import FieldSpec
 
 AHEAD = 2
 """Batches assembled before they are asked for."""
+BLOCK = 1 << 18
+"""Bytes of pixels that are converted at once: small pictures together, and no more than the processor's cache holds."""
 BITS = 31
 """Of a sample's 63 random bits one decides on mirroring, and so many on each side of the crop."""
+Turn: TypeAlias = tuple[int, int]
+"""An epoch, and which sample of the data has its turn in it."""
+Column: TypeAlias = "list[np.ndarray] | np.ndarray"
+"""The values of one field: one after another, or as one array [N, ...]."""
+Columns: TypeAlias = Mapping[str, Column]
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,9 @@ class Loader:
     The stream of samples is an endless row of epochs; epoch e is a permutation of the data keyed by (seed, e). Sample i
     of epoch e is cropped and mirrored by numbers keyed by (seed, e, i), all its fields alike. So a batch follows from
     (seed, position) alone: there is nothing to save, and N ranks draw what one would.
+
+    Of a data set made of parts (unpaired A and B) each part has a stream of its own, with its own epochs: of the longer
+    part one epoch is an epoch of the data, the shorter one is drawn more often.
 
     Args:
         dataset: where samples come from; its `read` is called from several threads.
@@ -74,9 +85,10 @@ class Loader:
         """Unreadable pictures met so far: the reason, by path."""
         self._on_bad = on_bad
         self._told: set[str] = set()
-        self._unreadable: set[tuple[str, int]] = set()
-        self._orders: dict[int, np.ndarray] = {}
-        self._store = Store(dataset, options.memory_mib << 20)
+        self._flip = options.flip and dataset.mirrors
+        parts: Mapping[str, Dataset] = dataset.parts or {"": dataset}
+        memory = (options.memory_mib << 20) // len(parts)
+        self._streams = [Stream(part, options.seed, memory, name) for name, part in parts.items()]
         self._assembler = ThreadPoolExecutor(1, "ganengine-batch")
         self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "ganengine-decode")
         self._pending: dict[Request, Future[Batch]] = {}
@@ -137,13 +149,16 @@ class Loader:
                 # Past the store: it holds pictures of the size that jitter needs.
                 found[index] = self.dataset.read(split, index, size)
             except BadPictureError as error:
-                self._note(split, index, error)
+                self._note(error)
         if n and not found:
             raise self._none_readable(split)
+        fields = self.dataset.spec.fields
         middle = 1 << (BITS - 1)
-        samples = [self._window(arrays, size, middle, middle, False) for arrays in found.values()]
+        samples = [self._window(fields, arrays, size, middle, middle, False) for arrays in found.values()]
+        columns = {name: [sample[name] for sample in samples] for name in fields}
         self._tell()
-        return self._stack(samples, list(found), size).to(self.device, self.channels_last)
+        batch = Batch(self._stack(fields, columns, size), torch.tensor(list(found), dtype=torch.int64))
+        return batch.to(self.device, self.channels_last)
 
     def close(self) -> None:
         """End the background threads; batches under way are dropped."""
@@ -161,60 +176,77 @@ class Loader:
     def _assemble(self, request: Request) -> Batch:
         count, rank, world, size = request.count, request.rank, request.world, request.size
         places = range(request.position + count * rank // world, request.position + count * (rank + 1) // world)
-        indices = [self._index(place) for place in places]
-        read_size = self.options.read_size(size)
-        kept = all(self._store.holds("train", index, read_size) for _, index in indices)
-        # Threads only where there is something to decode: handing over a sample costs more than cropping it.
-        results = list((map if kept else self._decoders.map)(lambda at: self._sample(at[0], at[1], size), indices))
-        batch = self._stack([sample for _, sample in results], [index for index, _ in results], size)
+        fields: dict[str, Tensor] = {}
+        index: list[int] = []
+        for stream in self._streams:
+            turns = [stream.turn(place) for place in places]
+            chosen, values = self._rows(stream, size, turns) or self._samples(stream, size, turns)
+            fields |= self._stack(stream.dataset.spec.fields, values, size)
+            if stream.count == self.dataset.spec.count:
+                index = index or chosen
+        batch = Batch(fields, torch.tensor(index, dtype=torch.int64))
         if self.device.type == "cuda":  # pinned, so that the copy runs beside the host
             batch = Batch({name: field.pin_memory() for name, field in batch.items()}, batch.index.pin_memory())
         return batch
 
-    def _index(self, place: int) -> tuple[int, int]:
-        """Return the epoch of sample `place` of the stream, and which sample of the data it is."""
-        epoch, turn = divmod(place, self.dataset.spec.count)
-        return epoch, int(self._order(epoch)[turn])
+    def _rows(self, stream: Stream, size: int, turns: list[Turn]) -> tuple[list[int], Columns] | None:
+        """Return the samples of these turns as `_samples` does, where the data set gives them all at once."""
+        if self.options.read_size(size) != size:  # there is something to crop
+            return None
+        indices = [index for _, index in turns]
+        rows = stream.dataset.rows("train", indices, size)
+        if rows is None:
+            return None
+        for name, field in stream.dataset.spec.fields.items():
+            if field.kind == "image" and indices:
+                self._checked(name, field, rows[name][0], size)
+                if self._flip:
+                    flips = np.array([stream.key(*turn) & 1 for turn in turns], bool)
+                    rows[name][flips] = rows[name][flips, :, ::-1]
+        return indices, rows
 
-    def _sample(self, epoch: int, index: int, size: int) -> tuple[int, Arrays]:
+    def _samples(self, stream: Stream, size: int, turns: list[Turn]) -> tuple[list[int], Columns]:
+        """Return which samples of the data these turns are, and by field their values, cropped and mirrored."""
+        kept = stream.holds((index for _, index in turns), self.options.read_size(size))
+        # Threads only where there is something to decode: handing over a sample costs more than cropping it.
+        results = list((map if kept else self._decoders.map)(partial(self._sample, stream, size), turns))
+        columns = {name: [sample[name] for _, sample in results] for name in stream.dataset.spec.fields}
+        return [chosen for chosen, _ in results], columns
+
+    def _sample(self, stream: Stream, size: int, turn: Turn) -> tuple[int, Arrays]:
         """Return a sample of an epoch, cropped and mirrored, and which one of the data it is."""
-        count = self.dataset.spec.count
-        key = draws.key(self.options.seed, "augment", epoch, index)
-        flip = self.options.flip and bool(key & 1)
-        across, down = (key >> 1) & ((1 << BITS) - 1), key >> (1 + BITS)
-        for instead in range(count):
-            chosen = (index + instead) % count  # the next good one takes the place of a bad one
-            if ("train", chosen) in self._unreadable:
+        epoch, index = turn
+        fields = stream.dataset.spec.fields
+        for instead in range(stream.count):
+            chosen = (index + instead) % stream.count  # the next good one takes the place of a bad one
+            if chosen in stream.unreadable:
                 continue
             try:
-                arrays = self._store.read("train", chosen, self.options.read_size(size))
+                arrays = stream.read(chosen, self.options.read_size(size))
             except BadPictureError as error:
-                self._note("train", chosen, error)
+                self._note(error)
+                stream.unreadable.add(chosen)
                 continue
-            return chosen, self._window(arrays, size, across, down, flip)
+            key = 0
+            if self._flip or any(arrays[n].shape[:2] != (size, size) for n, f in fields.items() if f.kind == "image"):
+                key = stream.key(epoch, index)
+            across, down = (key >> 1) & ((1 << BITS) - 1), key >> (1 + BITS)
+            return chosen, self._window(fields, arrays, size, across, down, self._flip and bool(key & 1))
         raise self._none_readable("train")
 
-    def _order(self, epoch: int) -> np.ndarray:
-        """Return the permutation of an epoch."""
-        order = self._orders.get(epoch)
-        if order is None:
-            generator = draws.generator(self.options.seed, "order", epoch)
-            order = torch.randperm(self.dataset.spec.count, generator=generator).numpy()
-            if len(self._orders) > 3:  # a batch rarely reaches over more epochs
-                del self._orders[next(iter(self._orders))]
-            self._orders[epoch] = order
-        return order
-
-    def _window(self, arrays: Arrays, size: int, across: int, down: int, flip: bool) -> Arrays:
+    def _window(
+        self, fields: Mapping[str, FieldSpec], arrays: Arrays, size: int, across: int, down: int, flip: bool
+    ) -> Arrays:
         """Cut the same window out of every picture of a sample; `across` and `down` are fractions of 2**BITS."""
         cut = {}
-        for name, field in self.dataset.spec.fields.items():
+        for name, field in fields.items():
             array = arrays[name]
             if field.kind == "image":
                 array = self._checked(name, field, array, size)
-                left = (across * (array.shape[1] - size + 1)) >> BITS
-                top = (down * (array.shape[0] - size + 1)) >> BITS
-                array = array[top : top + size, left : left + size]
+                if array.shape[:2] != (size, size):
+                    left = (across * (array.shape[1] - size + 1)) >> BITS
+                    top = (down * (array.shape[0] - size + 1)) >> BITS
+                    array = array[top : top + size, left : left + size]
                 array = array[:, ::-1] if flip else array
             cut[name] = array
         return cut
@@ -233,30 +265,30 @@ class Loader:
             )
         return array
 
-    def _stack(self, samples: list[Arrays], indices: list[int], size: int) -> Batch:
-        fields = {
-            name: self._pictures([sample[name] for sample in samples], field.shape[0], size)
+    def _stack(self, fields: Mapping[str, FieldSpec], columns: Columns, size: int) -> dict[str, Tensor]:
+        return {
+            name: self._pictures(columns[name], field.shape[0], size)
             if field.kind == "image"
-            else _values([sample[name] for sample in samples], field.kind)
-            for name, field in self.dataset.spec.fields.items()
+            else _values(columns[name], field)
+            for name, field in fields.items()
         }
-        return Batch(fields, torch.tensor(indices, dtype=torch.int64))
 
-    def _pictures(self, pictures: list[np.ndarray], channels: int, size: int) -> Tensor:
+    def _pictures(self, pictures: Column, channels: int, size: int) -> Tensor:
         # numpy, not torch: a second thread that runs torch would start a second team of OpenMP threads.
         if self.channels_last:
             out = np.empty((len(pictures), size, size, channels), np.float32).transpose(0, 3, 1, 2)
         else:
             out = np.empty((len(pictures), channels, size, size), np.float32)
-        for row, picture in zip(out, pictures, strict=True):
-            to_signed(picture, row)
+        alike = len({picture.dtype for picture in pictures}) == 1
+        block = max(1, BLOCK // out[:1].nbytes) if alike and len(pictures) else 1
+        for start in range(0, len(pictures), block):
+            to_signed(_joined(pictures[start : start + block]), out[start : start + block])
         return torch.from_numpy(out)
 
-    def _note(self, split: str, index: int, error: BadPictureError) -> None:
+    def _note(self, error: BadPictureError) -> None:
         if self.options.bad_images == "fail":
             raise error
         self.bad[error.path] = error.reason
-        self._unreadable.add((split, index))
 
     def _tell(self) -> None:
         for path in list(self.bad.keys() - self._told):
@@ -269,7 +301,11 @@ class Loader:
         return DataError(f"No picture of the split {split} can be read; the first: {path}: {reason}.")
 
 
-def _values(values: list[Any], kind: str) -> Tensor:
+def _values(values: Column, field: FieldSpec) -> Tensor:
     """Stack what is no picture: labels and ids as int64, other numbers as float32."""
-    dtype = np.int64 if kind in ("label", "ids") else np.float32
-    return torch.from_numpy(np.stack([np.asarray(value) for value in values]).astype(dtype))
+    joined = _joined(values) if len(values) else np.empty((0, *field.shape))
+    return torch.from_numpy(joined.astype(np.int64 if field.kind in ("label", "ids") else np.float32))
+
+
+def _joined(values: Column) -> np.ndarray:
+    return values if isinstance(values, np.ndarray) else np.stack([np.asarray(value) for value in values])

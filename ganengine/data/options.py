@@ -24,7 +24,7 @@ class DataOptions:
     load_size: int | None = None
     """Resize to this side, then crop `size` at random; None: no jitter."""
     flip: bool = True
-    """Mirror half of the pictures."""
+    """Mirror half of the pictures, unless the data set says that mirrored ones are none of its kind."""
     alpha: Alpha = "white"
     """What to do with transparency: put it on white or black, or keep it as a channel."""
     seed: int = 0

@@ -10,6 +10,8 @@ from ganengine.data.headers import read_headers
 from ganengine.data.options import DataOptions
 from ganengine.errors import DataError
 
+JOINED = "pairs in trainA, trainB"
+
 
 def recognise(path: Path) -> bool:
     """Whether there are two folders with a name in common, or pictures twice as wide as high."""
@@ -18,7 +20,7 @@ def recognise(path: Path) -> bool:
         _, sides = find_sides(root)
         if sides:
             return any(_stems(split["A"]).keys() & _stems(split["B"]).keys() for split in sides.values())
-        samples = _side_by_side(root)
+        samples = side_by_side(root)
     except DataError:
         return False
     paths = [s.parts["A"].path for members in samples.values() for s in members]
@@ -40,8 +42,8 @@ def build(argument: str, options: DataOptions) -> FolderDataset:
         dataset = FolderDataset(root, layout, {split: found for split, found in samples.items() if found}, options)
         _check_equal(dataset)
     else:
-        dataset = FolderDataset(root, "pairs side by side", _side_by_side(root), options)
-        _check_halves(dataset)
+        dataset = FolderDataset(root, "pairs side by side", side_by_side(root), options)
+        check_halves(dataset)
     return dataset
 
 
@@ -60,7 +62,7 @@ def find_sides(root: Folder) -> tuple[str, dict[str, dict[str, Folder]]]:
             if there not in folders:
                 raise DataError(
                     f"{root}: the folder {relative(folders[here], root)} of the split {split} has no partner: "
-                    f"expected one for {there} with the same names beside it."
+                    f"expected one for {there} beside it."
                 )
     if sides and not any(folder.listing().pictures for split in sides.values() for folder in split.values()):
         raise no_pictures(root)
@@ -69,6 +71,8 @@ def find_sides(root: Folder) -> tuple[str, dict[str, dict[str, Folder]]]:
 
 def _sides(root: Folder) -> tuple[str, dict[str, dict[str, Folder]]]:
     splits = tuple(dict.fromkeys(SPLITS.values()))
+    if any(sum(len(name) == 1 for name in folder.folders()) > 3 for folder in (root, *root.splits().values())):
+        return JOINED, {}  # A/ and B/ are the first two of the letters, which are classes
     outer = _a_and_b(root)
     if outer:
         inner = {side: folder.splits() for side, folder in outer.items()}
@@ -84,7 +88,7 @@ def _sides(root: Folder) -> tuple[str, dict[str, dict[str, Folder]]]:
         match = SIDE.fullmatch(name)
         if match:
             joined.setdefault(SPLITS[match[1]], {})[match[2].upper()] = folder
-    return "pairs in trainA, trainB", {split: joined[split] for split in splits if split in joined}
+    return JOINED, {split: joined[split] for split in splits if split in joined}
 
 
 def _a_and_b(folder: Folder) -> dict[str, Folder]:
@@ -124,14 +128,20 @@ def _pair_up(split: str, folder_a: Folder, folder_b: Folder) -> list[Sample]:
     if lacks:
         raise DataError(
             f"{' and '.join(lacks)}, split {split}. Partners have the same name, as A/x.png and B/x.png: "
-            f"add what is missing or take out what is alone."
+            f"add what is missing or take out what is alone. What is not of the same thing is for a variant that takes "
+            f"unpaired pictures."
         )
     return [
         Sample(name, {"A": Part(folder_a.file(name)), "B": Part(folder_b.file(b[stem]))}) for stem, name in a.items()
     ]
 
 
-def _side_by_side(root: Folder) -> dict[str, list[Sample]]:
+def side_by_side(root: Folder) -> dict[str, list[Sample]]:
+    """Return the samples of pictures A|B, by split.
+
+    Raises:
+        DataError: there are no pictures.
+    """
     samples = {}
     for split, folder in (root.splits() or {"train": root}).items():
         names = folder.listing().pictures
@@ -158,7 +168,12 @@ def _check_equal(dataset: FolderDataset) -> None:
         )
 
 
-def _check_halves(dataset: FolderDataset) -> None:
+def check_halves(dataset: FolderDataset) -> None:
+    """Check that the pictures of field A, of which it is the left half, can be cut in two.
+
+    Raises:
+        DataError: all are as wide as high, or one has an odd width.
+    """
     headers = dataset.field_headers("A")
     first = headers[0]
     if all(header.width == header.height for header in headers):

@@ -184,8 +184,8 @@ def to_tensor(array: np.ndarray) -> Tensor:
 
 
 def to_signed(array: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Write [H, W, C] pixels into `out` [C, H, W], float32, scaled to [-1, 1], and return it."""
-    out[...] = array.transpose(2, 0, 1)
+    """Write pixels [..., H, W, C] into `out` [..., C, H, W], float32, scaled to [-1, 1], and return it."""
+    out[...] = np.moveaxis(array, -1, -3)
     if array.dtype == np.uint8:
         out /= 127.5
     else:

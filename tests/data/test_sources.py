@@ -393,7 +393,9 @@ def test_missing_fields_name_both_sides(sources, tmp_path, paint):
     ):
         open_data("dots", AB, OPTIONS, sources)
     paint("0.png", 8, 8)
-    with pytest.raises(DataError, match=r"the variant needs real, label, the data gives real \(images\)"):
+    with pytest.raises(DataError, match=r"the variant needs real, mask, the data gives real \(images\)"):
+        open_data(str(tmp_path), ("real", "mask"), OPTIONS, sources)
+    with pytest.raises(DataError, match=r"1 picture of the split train is in none, so there is no label \(0\.png\)"):
         open_data(str(tmp_path), ("real", "label"), OPTIONS, sources)
 
 
@@ -409,13 +411,13 @@ def test_a_recogniser_at_fault_does_not_stop_the_others(sources, tmp_path, paint
     paint("0.png")
     assert open_data(str(tmp_path), ("real",), OPTIONS, sources).layout == "images"
     with pytest.raises(DataError, match="dots failed to look at it: a bug"):
-        open_data(str(tmp_path), ("label",), OPTIONS, sources)
+        open_data(str(tmp_path), ("mask",), OPTIONS, sources)
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("image", "no data source of that name. Did you mean images.* Data sources: images, pairs, dots"),
+        ("image", "no data source of that name. Did you mean images.* Data sources: classes, .*, dots"),
         ("dot:3", "Did you mean dots"),
         ("", "Expected a folder or a data source .*, got nothing"),
         ("./nothing/here", "^./nothing/here: no such folder"),
