@@ -95,7 +95,7 @@ class ArrayDataset(Dataset):
                     sample[name] = fit_picture(row, size, self.options.resize)
         return sample
 
-    def rows(self, split: str, indices: Sequence[int], size: int) -> dict[str, np.ndarray] | None:
+    def read_many(self, split: str, indices: Sequence[int], size: int) -> dict[str, np.ndarray] | None:
         if not self._sides <= {(size, size)}:
             return None
         return {name: array[indices] for name, array in self.arrays[split].items()}

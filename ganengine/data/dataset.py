@@ -83,7 +83,7 @@ class Dataset(ABC):
         """Whether the fields of a sample of this split show the same thing, so that they can be compared."""
         return True
 
-    def rows(self, split: str, indices: Sequence[int], size: int) -> dict[str, np.ndarray] | None:
+    def read_many(self, split: str, indices: Sequence[int], size: int) -> dict[str, np.ndarray] | None:
         """Return many samples at once, each field as one new array [N, ...]; None where they are read one by one.
 
         For data that lies in memory with pictures of just this size: many small ones cost less together.

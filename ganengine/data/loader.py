@@ -194,7 +194,7 @@ class Loader:
         if self.options.read_size(size) != size:  # there is something to crop
             return None
         indices = [index for _, index in turns]
-        rows = stream.dataset.rows("train", indices, size)
+        rows = stream.dataset.read_many("train", indices, size)
         if rows is None:
             return None
         for name, field in stream.dataset.spec.fields.items():

@@ -315,7 +315,7 @@ def test_batches_drawn_at_once_are_those_drawn_one_by_one(tmp_path, size, flip, 
     options = DataOptions(size=size, flip=flip)
     with Loader(data, options) as loader:
         at_once = loader.draw(3, 25)
-    monkeypatch.setattr(type(data), "rows", lambda *_: None)
+    monkeypatch.setattr(type(data), "read_many", lambda *_: None)
     with Loader(data, options) as loader:
         singly = loader.draw(3, 25)
     assert torch.equal(at_once.index, singly.index)

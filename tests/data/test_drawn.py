@@ -39,7 +39,7 @@ def test_points_lie_around_the_stated_centres(word, centres, split):
     assert dict(data.splits) == {"train": 2500, "test": 2500}
     assert data.spec.fields == {"real": FieldSpec("vector", (2,)), "label": FieldSpec("label", (), len(centres))}
     np.testing.assert_allclose(data.centres, centres, atol=1e-12)
-    rows = data.rows(split, list(range(2500)), 8)
+    rows = data.read_many(split, list(range(2500)), 8)
     assert rows["real"].dtype == np.float32
     off = rows["real"] - np.array(centres)[rows["label"]]
     assert abs(off.std() - 0.02) < 0.001
