@@ -292,7 +292,7 @@ def test_a_claim_of_a_plugin_that_is_left_out_holds_nobody_off(install: Install)
 
 def test_near_names_are_offered(install: Install) -> None:
     install("stargan")
-    with pytest.raises(PluginError, match=r'"stagan". Did you mean stargan\?.* Installed: .*stargan'):
+    with pytest.raises(PluginError, match=r'"stagan". Did you mean stargan.* Installed: .*stargan'):
         registry().variant("stagan")
     with pytest.raises(PluginError, match="Install a plugin that brings it, or add one with --plugin"):
         registry().variant("0000")
