@@ -65,6 +65,7 @@ def test_fused_and_reference_ops_train_alike(pictures: Path, tmp_path: Path, adv
     assert fused[-1]["g"] < fused[0]["g"]
     assert set(fused[0]) == {
         *("g", "g.gan_A", "g.gan_B", "g.cycle_A", "g.cycle_B", "d", "d.A", "d.B", "D(real)", "D(fake)"),
+        *("D(real_A)", "D(fake_A)", "D(real_B)", "D(fake_B)"),
     }
 
 
