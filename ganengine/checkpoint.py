@@ -1,18 +1,22 @@
 """Checkpoints: written whole or not at all, verified on reading, and unable to run code.
 
 A checkpoint is a folder `step-000000120` of three files: `networks.safetensors`, `state.pt` (tensors and plain values,
-read with weights_only) and `meta.json` (versions, step, images, sha256 of the other two).
+read with weights_only) and `meta.json` (versions, step, images, sha256 of the other two and of itself).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
 import shutil
+import stat
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +28,27 @@ import torch
 from torch import Tensor
 
 from ganengine.errors import CheckpointError
+from ganengine.variant import DataSpec
 
 FORMAT = 1
 """Version of this layout; a newer one is refused."""
 
-_NAME = re.compile(r"step-(\d{9,})")
+_NAME = re.compile(r"step-(\d{9,18})")
 _FILES = ("networks.safetensors", "state.pt")
+_META = "meta.json"
+
+MOST = 1 << 62
+"""More steps or images than any run has."""
+_NUMBERS = {
+    "step": (0, MOST), "images": (0, MOST), "stage": (0, 1 << 20), "horizon": (1, MOST), "threads": (1, 4096),
+}  # fmt: skip
+"""What meta.json must hold: whole numbers from and to."""
+_WORDS = {"variant": r".+", "ganengine": r".+", "precision": r"fp32|bf16|fp16", "device": r"\w+", "fingerprint": r".*"}
+"""What meta.json must hold: texts of this form."""
+_FULL = 1 << 16
+"""Bytes: a disk on which so few are free is full."""
+_SIDE = 1 << 20
+"""No axis of a sample is longer."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any]
         folder: the run's `checkpoints` folder.
         networks: tensors by name; saved contiguous and without aliases.
         state: what else is needed to go on: tensors, numbers, strings, lists and dicts of them.
-        meta: JSON values; must hold "step".
+        meta: JSON values; must hold what `Trainer` states of a run.
 
     Returns:
         The checkpoint's folder.
@@ -71,7 +90,8 @@ def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any]
         torch.save(_canonical(state), temporary / _FILES[1])
         digests = {name: sha256(temporary / name) for name in _FILES}
         record = {"format": FORMAT, **meta, "sha256": digests}
-        (temporary / "meta.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        record["own_sha256"] = _own_digest(record)
+        (temporary / _META).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
             _sync(path)
         if final.exists():
@@ -79,9 +99,10 @@ def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any]
         os.replace(temporary, final)
         _sync(folder)
     except (safetensors.SafetensorError, RuntimeError) as error:
-        # How these libraries tell of a full disk.
+        # How these libraries tell of a disk that does not take it, and of a full one rather darkly.
+        full = shutil.disk_usage(temporary).free < _FULL
         shutil.rmtree(temporary, ignore_errors=True)
-        raise OSError(" ".join(str(error).split())) from error
+        raise OSError(os.strerror(errno.ENOSPC) if full else " ".join(str(error).split())) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -92,13 +113,23 @@ def listed(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, newest first, unverified."""
     if not folder.is_dir():
         return []
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_step_of, reverse=True)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what a killed writer left."""
-    for path in listed(folder)[keep:]:
+def _step_of(path: Path) -> int:
+    return int(path.name.partition("-")[2])
+
+
+def prune(folder: Path, keep: int, last: int = MOST) -> None:
+    """Remove all but the newest `keep` checkpoints, and what a killed writer left.
+
+    Args:
+        folder: the run's `checkpoints` folder.
+        keep: how many to keep.
+        last: step of the one just written. Those that state a later one were passed over: they do not count as kept,
+            and are left alone.
+    """
+    for path in [path for path in listed(folder) if _step_of(path) <= last][keep:]:
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
@@ -108,32 +139,77 @@ def read(path: Path) -> Checkpoint:
     """Read and verify one checkpoint.
 
     Raises:
-        CheckpointError: a file is missing, damaged, of a newer format, or holds more than tensors and plain values.
+        CheckpointError: a file is missing, damaged, a link, of a newer format, or holds something else than it should.
     """
     try:
-        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-        stated = meta["sha256"]
+        for name in (*_FILES, _META):
+            # What a link leads to, or a pipe gives, is nothing that a writer of checkpoints left here.
+            if not stat.S_ISREG((path / name).lstat().st_mode):
+                raise CheckpointError(f"{path}: {name} is refused: expected a file, got a link or something else.")
+        meta = json.loads((path / _META).read_text(encoding="utf-8"))
         if meta["format"] > FORMAT:
             raise CheckpointError(
                 f"{path}: written by a newer ganengine (format {meta['format']}, this one reads {FORMAT}). Upgrade it."
             )
+        stated = meta["sha256"]
+        if meta.pop("own_sha256", "") not in ("", _own_digest(meta)):  # the first releases did not state it
+            raise CheckpointError(f"{path}: {_META} is damaged (its checksum differs from the one that it states).")
+        _check_meta(path, meta)
         for name in _FILES:
             if sha256(path / name) != stated[name]:
-                raise CheckpointError(f"{path}: {name} is damaged (its checksum differs from the one in meta.json).")
+                raise CheckpointError(f"{path}: {name} is damaged (its checksum differs from the one in {_META}).")
         networks = safetensors.torch.load_file(path / _FILES[0])
-        state = torch.load(path / _FILES[1], map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch wonders at in a file that it then refuses, or reads
+            state = torch.load(path / _FILES[1], map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: {Path(str(error.filename)).name} is missing.") from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: it cannot be read ({error}).") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        what = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: it cannot be read ({what:.300}).") from error
     except (pickle.UnpicklingError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: refused, since it holds something else than tensors ({reason}).") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: refused, since state.pt holds a {type(state).__name__}; expected a dict.")
     return Checkpoint(path, meta, networks, state)
 
 
-def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
+def _check_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    """Look at every fact that the engine acts on.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: one is missing or makes no sense.
+    """
+    for name, (low, high) in _NUMBERS.items():
+        if type(meta[name]) is not int or not low <= meta[name] <= high:
+            raise ValueError(f"{_META}: {name}: expected a whole number from {low} to {high}, got {meta[name]!r:.40}")
+    if meta["step"] != _step_of(path):
+        raise ValueError(f"{_META}: step: expected that of the folder's name, got {meta['step']}")
+    for name, form in _WORDS.items():
+        if not re.fullmatch(form, meta[name]):
+            raise ValueError(f"{_META}: {name}: expected {form}, got {meta[name]!r:.40}")
+    elapsed = float(meta["time"]["elapsed_s"])
+    if not (math.isfinite(elapsed) and elapsed >= 0):
+        raise ValueError(f"{_META}: time: expected seconds, got {elapsed}")
+    meta["versions"].items()
+    spec = DataSpec.from_dict(meta["data"])
+    sizes = [n for field in spec.fields.values() for n in (*field.shape, field.num_classes or 1)]
+    if not all(1 <= n <= _SIDE for n in sizes) or not 0 <= spec.count <= MOST:
+        raise ValueError(f"{_META}: data: expected the form of a sample, got sizes from {min(sizes)} to {max(sizes)}")
+
+
+def _own_digest(meta: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what meta.json says, however it is laid out."""
+    return hashlib.sha256(json.dumps(meta).encode()).hexdigest()
+
+
+def newest(folder: Path, run: str = "") -> tuple[Checkpoint, list[str]]:
     """Return the newest checkpoint that is whole, and why newer ones were passed over.
+
+    Args:
+        folder: the run's `checkpoints` folder.
+        run: identity of the run (`RunFolder.identity`); a checkpoint that states another is passed over.
 
     Raises:
         CheckpointError: there is none.
@@ -141,9 +217,14 @@ def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
     faults: list[str] = []
     for path in listed(folder):
         try:
-            return read(path), faults
+            found = read(path)
         except CheckpointError as error:
             faults.append(str(error))
+            continue
+        if run and found.meta.get("run", run) != run:
+            faults.append(f'{path}: it belongs to another run (of "{found.meta["variant"]}").')
+            continue
+        return found, faults
     if not faults:
         raise CheckpointError(
             f"{folder}: expected a checkpoint to go on from; there is none: the run ended before it wrote its first. "

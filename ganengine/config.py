@@ -236,12 +236,31 @@ def take_options(argv: Sequence[str], names: Sequence[str]) -> tuple[list[str], 
 class _Loader(yaml.SafeLoader):
     """Reads plain values only, and no option twice, of which YAML would silently take the last."""
 
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        # A few lines of aliases of aliases would be gigabytes once they are written out.
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not read here: write the value out", mark)
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f'"{name}" is stated twice', node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse a YAML document of plain values.
+
+    Raises:
+        yaml.YAMLError: it is none, or has tags, aliases, or a name twice.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, RecursionError) as error:  # a date that is none, a number of thousands of digits, deep nesting
+        raise yaml.YAMLError(f"a value that cannot be read: {error}") from error
 
 
 def read_yaml(path: Path, variant: Variant) -> dict[str, Any]:
@@ -251,7 +270,7 @@ def read_yaml(path: Path, variant: Variant) -> dict[str, Any]:
         UserError: the file is missing, is no YAML mapping, or was written for another variant.
     """
     try:
-        record = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        record = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: expected a YAML file of options; it cannot be read ({error}).") from error
     except yaml.YAMLError as error:

@@ -166,7 +166,11 @@ class Players:
         }
 
     def load_optimizer_state(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-        """Take over optimizer state by parameter name; moments get the parameter's own strides."""
+        """Take over optimizer state by parameter name; moments get the parameter's own strides.
+
+        Raises:
+            ValueError: a moment has another shape or dtype than a fused optimizer reads.
+        """
         for name, optimizer in self.optimizers.items():
             saved = state.get(name, {})
             for parameter in optimizer.param_groups[0]["params"]:
@@ -174,6 +178,8 @@ class Players:
                 if entry is None:
                     continue
                 for key, value in entry.items():
+                    if isinstance(optimizer, FUSED) and not _is_moment(value, parameter):
+                        raise ValueError(f"{key} of {self.name_of(parameter)} has another shape or dtype than it")
                     # Fused optimizers ignore strides: a moment in another layout would be read in the wrong order.
                     if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim() > 0:
                         value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
@@ -214,6 +220,13 @@ class Players:
                 }
             )
         self.steps.update({name: old.steps.get(name, 0) for name in self.steps})
+
+
+def _is_moment(value: Any, parameter: Tensor) -> bool:
+    """Whether an optimizer's state fits its parameter; a fused step reads memory without looking."""
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return True
+    return value.shape == parameter.shape and value.dtype == parameter.dtype
 
 
 def operator_get(module: Any, path: str) -> Any:

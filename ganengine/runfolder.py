@@ -7,9 +7,10 @@ import json
 import math
 import os
 import platform
+import secrets
 import shutil
-import sys
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from ganengine.config import Settings, from_dict
+from ganengine.config import Settings, from_dict, parse_yaml
 from ganengine.data.pictures import save_picture
 from ganengine.errors import UserError
 from ganengine.plugins import Registry
@@ -33,6 +34,10 @@ except ImportError:  # not on this system: nothing keeps two processes from trai
 PACKAGES = ("ganengine", "torch", "numpy", "pillow", "safetensors", "pluggy", "tyro")
 
 
+_FILES = ("config.yaml", "log.jsonl", "notes.jsonl", "environment.json")
+_FOLDERS = ("checkpoints", "samples")
+
+
 class RunFolder:
     """Paths and files of one run."""
 
@@ -42,6 +47,8 @@ class RunFolder:
         self.samples = path / "samples"
         self.log = path / "log.jsonl"
         self.notes = path / "notes.jsonl"
+        self.identity = ""
+        """Tells its checkpoints from those of other runs; "": not known."""
         self._made: list[Path] = []
 
     def __str__(self) -> str:
@@ -68,6 +75,8 @@ class RunFolder:
         while True:
             path = out or Path("runs") / (variant if number == 1 else f"{variant}-{number}")
             made = [parent for parent in path.parents if not parent.exists()]
+            folder = cls(path)
+            folder._made, folder.identity = made, secrets.token_hex(8)
             try:
                 path.mkdir(parents=True)
             except FileExistsError:
@@ -76,16 +85,22 @@ class RunFolder:
                 number += 1
                 continue
             except OSError as error:
+                folder._remove_made()
                 raise UserError(f"The run's folder {path} cannot be made: {error.strerror or error}.") from error
-            folder = cls(path)
-            folder._made = made
-            folder.checkpoints.mkdir()
-            folder.samples.mkdir()
+            try:
+                folder.checkpoints.mkdir()
+                folder.samples.mkdir()
+            except OSError as error:
+                folder.remove()
+                raise UserError(f"The run's folder {path} cannot be filled: {error.strerror or error}.") from error
             return folder
 
     def remove(self) -> None:
         """Take a folder away that `create` made, and those above it that it made and nobody has used since."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self._remove_made()
+
+    def _remove_made(self) -> None:
         with contextlib.suppress(OSError):
             for parent in self._made:
                 parent.rmdir()
@@ -95,30 +110,44 @@ class RunFolder:
         """Open the folder of an existing run.
 
         Raises:
-            UserError: it is no such folder.
+            UserError: it is no such folder, or a link in it leads elsewhere.
         """
         if not path.is_dir():
             raise UserError(f"{path}: expected the folder of a run; there is no such folder.")
         if not (path / "config.yaml").is_file():
             raise UserError(f"{path}: expected the folder of a run; it has no config.yaml.")
-        return cls(path)
+        for name in (*_FILES, *_FOLDERS):
+            _check_own(path / name, stat.S_ISDIR if name in _FOLDERS else stat.S_ISREG)
+        folder = cls(path)
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+            record = json.loads((path / "environment.json").read_text(encoding="utf-8"))
+            folder.identity = str(record["run"])
+        return folder
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep the run to this process while the block runs; the lock goes with the process, however it ends.
 
         Raises:
-            UserError: another process trains it.
+            UserError: another process trains it, or it cannot be written to.
         """
+        for folder in (self.path, self.checkpoints):
+            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+                raise UserError(
+                    f"{folder}: expected a folder that can be written to; it is read-only. Change its permissions, or "
+                    "copy the run to where you may write."
+                )
         if fcntl is None:
             yield
             return
         handle = os.open(self.path, os.O_RDONLY)  # the folder itself: nothing is left behind
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(handle)
             raise UserError(f"{self}: another process trains this run. Wait until it ends, or stop it.") from error
+        except OSError:
+            pass  # a file system without locks
         try:
             yield
         finally:
@@ -137,7 +166,7 @@ class RunFolder:
         """
         path = self.path / "config.yaml"
         try:
-            record: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            record: dict[str, Any] = parse_yaml(path.read_text(encoding="utf-8"))
             record["variant"] = str(record["variant"])
         except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
             what = " ".join(str(error).split())
@@ -162,6 +191,7 @@ class RunFolder:
 
         record = {
             "schema": 1,
+            "run": self.identity,
             "versions": versions(),
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -178,9 +208,20 @@ class RunFolder:
         _write(self.path / "environment.json", json.dumps(record, indent=1) + "\n")
 
     def append_log(self, line: Mapping[str, Any]) -> None:
-        """Append one line to log.jsonl; JSON has no word for a number that is not finite, so that is null."""
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+        """Append one line to log.jsonl, whole or not at all; JSON has no word for a number that is not finite: null.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        data = (json.dumps(_finite(line), allow_nan=False) + "\n").encode()
+        with self.log.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                file.truncate(before)  # a full disk may have taken a part of it
+                raise
 
     def append_note(self, step: int, text: str) -> None:
         """Append what the user was told to notes.jsonl; that it cannot be written is no reason to end a run."""
@@ -195,6 +236,11 @@ class RunFolder:
             for _ in range(lines):
                 file.readline()
             file.truncate()
+
+    def sweep(self) -> None:
+        """Remove what a killed writer left half-written; of checkpoints `checkpoint.prune` does."""
+        for path in (*self.samples.glob(".*.png"), *self.path.glob(".*.tmp")):
+            path.unlink(missing_ok=True)
 
     def save_sample(self, images: int, sheet: np.ndarray) -> Path:
         """Write a preview, numbered by images shown."""
@@ -239,5 +285,16 @@ def _write(path: Path, text: str) -> None:
     try:
         write_whole(path, text.encode("utf-8"))
     except OSError as error:
-        print(f"{path} cannot be written: {error.strerror or error}.", file=sys.stderr)
-        raise
+        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _check_own(path: Path, kind: Callable[[int], bool]) -> None:
+    """Raise a UserError if something is there that is not of this kind itself: what is written to it goes elsewhere."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # not there, as in a run that was never begun
+    if stat.S_ISLNK(mode) or not kind(mode):
+        what = "a link" if stat.S_ISLNK(mode) else "something else"
+        expected = "folder" if kind is stat.S_ISDIR else "file"
+        raise UserError(f"{path}: expected a {expected} of the run's own, got {what}. Put the {expected} itself there.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ganengine import checkpoint, ops
+from ganengine import __version__, checkpoint, ops
 from ganengine.allocator import keep_freed_memory
 from ganengine.checkpoint import load_tensors
 from ganengine.config import Budget, RunOptions, Settings, check_ranges
@@ -26,6 +26,12 @@ from ganengine.plugins import Registry, registry
 from ganengine.runfolder import RunFolder
 from ganengine.trainer import Trainer
 from ganengine.variant import Variant
+
+FREE = (
+    "data", "bad-images", "device", "threads", "precision", "init-from", "tick-every", "checkpoint-every",
+    "keep-checkpoints", "preview", "max-steps", "max-images", "max-minutes",
+)  # fmt: skip
+"""Options that may change in the middle of a run: they bend no number of it, or something else warns of them."""
 
 
 class Session:
@@ -74,17 +80,21 @@ class Session:
                 f"{data}: expected the data that {folder} was trained on; it is not there any more. Put it back, or "
                 f'write its new place into {folder.path / "config.yaml"}, as "data: /new/place", and resume again.'
             )
-        saved, faults = checkpoint.newest(folder.checkpoints)
+        saved, faults = checkpoint.newest(folder.checkpoints, folder.identity)
         # The same threads and precision, or sums would round otherwise.
         engine = dataclasses.replace(
             settings.engine, threads=int(saved.meta["threads"]), precision=saved.meta["precision"]
         )
         session = cls(dataclasses.replace(settings, engine=engine), choose(engine), display)
-        for fault in faults:
-            session.display.note(f"Passed over a checkpoint: {fault}")
-        session.trainer.load(saved)
-        for warning in session._promises(saved):
-            session.display.note(warning)
+        try:
+            for fault in faults:
+                session.display.note(f"Passed over a checkpoint: {fault}")
+            for warning in session._promises(saved):
+                session.display.note(warning)
+            session.trainer.load(saved)
+        except BaseException:
+            session.loader.close()
+            raise
         session.display.note(f"Going on at step {saved.step}, {session.trainer.position.images} images.")
         return session
 
@@ -160,7 +170,9 @@ class Session:
 
     def _init_from(self, path: Path) -> None:
         source = RunFolder.open(path)
-        saved, _ = checkpoint.newest(source.checkpoints)
+        saved, faults = checkpoint.newest(source.checkpoints, source.identity)
+        for fault in faults:
+            self.display.note(f"Passed over a checkpoint: {fault}")
         named = saved.meta.get("variant")
         if named != self.settings.variant.name:
             raise UserError(
@@ -178,11 +190,27 @@ class Session:
     def _promises(self, saved: checkpoint.Checkpoint) -> list[str]:
         """Return why going on may not be bit for bit what an unbroken run would have been."""
         told = []
+        then, now = saved.meta.get("options") or {}, self.settings.to_dict()
+        changed = [
+            f"{name} was {then[name]}, is {now[name]}"
+            for name in now
+            if name in then and name not in FREE and then[name] != now[name]
+        ]
+        if changed:
+            told.append(
+                f"Options have changed since the checkpoint ({', '.join(changed)}): going on with the new ones, but "
+                "not as an unbroken run would have."
+            )
+        if saved.meta["ganengine"] != __version__:
+            told.append(
+                f"The checkpoint was written by ganengine {saved.meta['ganengine']}, this is {__version__}: bits may "
+                "differ."
+            )
         if saved.meta["fingerprint"] != self.dataset.fingerprint:
             told.append("The data has changed since the checkpoint: going on, but not as an unbroken run would have.")
-        then, now = saved.meta["versions"].get("torch"), torch.__version__
-        if then not in (now, now.partition("+")[0]):
-            told.append(f"The checkpoint was written with torch {then}, this is {now}: bits may differ.")
+        with_torch, torch_now = saved.meta["versions"].get("torch"), torch.__version__
+        if with_torch not in (torch_now, torch_now.partition("+")[0]):
+            told.append(f"The checkpoint was written with torch {with_torch}, this is {torch_now}: bits may differ.")
         if saved.meta["device"] != self.hardware.device.type:
             told.append(f"The checkpoint was written on {saved.meta['device']}, this is {self.hardware.device.type}.")
         return told

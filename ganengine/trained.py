@@ -15,6 +15,7 @@ from ganengine.plugins import registry
 from ganengine.runfolder import RunFolder
 from ganengine.sampling import Sampler
 from ganengine.session import set_ops_mode
+from ganengine.trainer import Position
 from ganengine.variant import DataSpec, Progress
 
 
@@ -34,7 +35,7 @@ class Trained:
     ) -> None:  # fmt: skip
         self.folder = folder
         self.settings = folder.read_config(registry())
-        self.checkpoint, faults = checkpoint.newest(folder.checkpoints)
+        self.checkpoint, faults = checkpoint.newest(folder.checkpoints, folder.identity)
         for fault in faults:
             print(f"Passed over a checkpoint: {fault}", file=sys.stderr)
         meta, variant = self.checkpoint.meta, self.settings.variant
@@ -44,9 +45,9 @@ class Trained:
         self.hardware = choose(engine)
         set_ops_mode(engine)
         self.spec = DataSpec.from_dict(meta["data"])
-        stage = int(meta["stage"])
         schedule = variant.builder("schedule")(self.settings.config)
-        networks = build_networks(self.settings, self.spec, schedule.stages[stage], stage, self.hardware)
+        at = Position.of(self.checkpoint, len(schedule.stages))
+        networks = build_networks(self.settings, self.spec, schedule.stages[at.stage], at.stage, self.hardware)
         wanted = network_tensors(networks)
         saved = dict(self.checkpoint.networks)
         for name in list(saved):
@@ -55,10 +56,7 @@ class Trained:
                 # Sampling uses the averaged networks where there are any.
                 saved[root.removesuffix("_ema") + slash + path] = saved.pop(name)
         load_tensors(wanted, dataclasses.replace(self.checkpoint, networks=saved))
-        at = self.checkpoint.state["position"]
-        progress = Progress(
-            at["step"], at["images"], int(meta["horizon"]), stage, at["images"] - at["stage_start"]
-        )  # fmt: skip
+        progress = Progress(at.step, at.images, int(meta["horizon"]), at.stage, at.images - at.stage_start)
         self.sampler = Sampler(
             networks,
             dict(variant.builder("views")(self.settings.config)),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ganengine.config import Budget, Settings
 from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
 from ganengine.display import Display
-from ganengine.errors import CheckpointError, TrainingError, UserError
+from ganengine.errors import CheckpointError, DataError, TrainingError, UserError
 from ganengine.hardware import Hardware
 from ganengine.interrupt import Interrupt
 from ganengine.observers import Observers
@@ -59,7 +60,29 @@ class Position:
     """Counts rollbacks: other numbers are drawn after one."""
     skipped: int = 0
     """Updates left out for a non-finite gradient."""
+    skips_in_a_row: int = 0
+    """Of these, since the last update that was done."""
     log_lines: int = 0
+
+    @classmethod
+    def of(cls, saved: checkpoint.Checkpoint, stages: int) -> Position:
+        """Return where a checkpoint stands.
+
+        Args:
+            saved: the checkpoint.
+            stages: how many the schedule has.
+
+        Raises:
+            CheckpointError: it does not say, or what it says makes no sense.
+        """
+        try:
+            found = cls(**saved.state["position"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{saved.path}: state.pt does not say where training stood ({error}).") from error
+        sound = all(type(number) is int and 0 <= number <= checkpoint.MOST for number in vars(found).values())
+        if not sound or found.step != saved.step or found.stage >= stages:
+            raise CheckpointError(f"{saved.path}: where training stood makes no sense in state.pt: {found}.")
+        return found
 
 
 class Trainer:
@@ -95,7 +118,6 @@ class Trainer:
         self._classes = {name: entry.record.load() for name, entry in registry.entries["optimizer"].items()}
         self.players, self.updater = self._build(0)
         self.state = {name: torch.tensor(v, device=hardware.device) for name, v in self.schedule.state.items()}
-        self._skips_in_a_row = 0
         self._rollbacks = 0
         self._saved_step = -1
         self.interrupt = Interrupt(lambda: display.note("Saving and stopping after this step ..."))
@@ -115,9 +137,13 @@ class Trainer:
 
         Raises:
             TrainingError: gradients stay non-finite.
+            DataError: the data cannot be read any more; all steps that were done are saved.
+            UserError: the folder cannot be written to; earlier checkpoints are whole.
         """
         self.folder = folder
-        folder.cut_log(self.position.log_lines)  # what stands past the checkpoint is written again
+        with self._writing("The log"):
+            folder.sweep()
+            folder.cut_log(self.position.log_lines)  # what stands past the checkpoint is written again
         self.display.keep_notes(lambda text: folder.append_note(self.position.step, text))
         self.clock = Clock(self.clock.before)
         options = self.settings.engine
@@ -129,11 +155,16 @@ class Trainer:
                 self._save()
             while not (reason := self.why_stop(budget)):
                 self._grow()
+                before = self.position.images
                 try:
                     self.round()
                 except _RollbackError as fault:
                     self.roll_back(str(fault))
                     continue
+                except DataError:
+                    if self.position.images == before:  # no batch was drawn: the networks hold whole steps alone
+                        self._finish()
+                    raise
                 if self.position.step % options.tick_every == 0:
                     self._tick()
                 if self.position.step % options.checkpoint_every == 0:
@@ -184,7 +215,7 @@ class Trainer:
 
     def _apply(self, due: Due, parts: Sequence[Step]) -> None:
         if self.updater.step(due):
-            self._skips_in_a_row = 0
+            self.position.skips_in_a_row = 0
         else:
             self._nonfinite(due.phase)
         with torch.no_grad():
@@ -197,7 +228,7 @@ class Trainer:
     def _nonfinite(self, phase: Phase) -> None:
         where = f'phase "{phase.name}" at step {self.position.step}'
         self.position.skipped += 1
-        self._skips_in_a_row += 1
+        self.position.skips_in_a_row += 1
         treatment = self.settings.engine.on_nonfinite
         if treatment == "stop":
             raise TrainingError(
@@ -206,9 +237,9 @@ class Trainer:
             )
         if treatment == "rollback":
             raise _RollbackError(where)
-        if self._skips_in_a_row == 1:
+        if self.position.skips_in_a_row == 1:
             self.display.note(f"A gradient of {where} is not finite: this update is left out.")
-        if self._skips_in_a_row >= SKIPS_IN_A_ROW:
+        if self.position.skips_in_a_row >= SKIPS_IN_A_ROW:
             raise TrainingError(
                 f"{SKIPS_IN_A_ROW} updates in a row had gradients that are not finite, the last in {where}. "
                 f"The last good checkpoint is in {self.folder.checkpoints}. "
@@ -290,7 +321,7 @@ class Trainer:
 
     def _tick(self) -> None:
         line = self._line()
-        self.folder.append_log(line)
+        self._append_log(line)
         self.position.log_lines += 1
         self.means.clear()
         preview = self._preview()
@@ -320,7 +351,8 @@ class Trainer:
             return None
         batch = self._preview_batch.to(self.hardware.device, channels_last=self.hardware.channels_last)
         picture = self.sampler().preview(shown[0], batch, self.dataset.spec)
-        return self.folder.save_sample(self.position.images, picture)
+        with self._writing("The preview"):
+            return self.folder.save_sample(self.position.images, picture)
 
     def _finish(self) -> None:
         """Leave everything on disk: checkpoint, the log line of an unfinished tick, a last picture."""
@@ -329,23 +361,42 @@ class Trainer:
         if self.position.step % self.settings.engine.tick_every:
             # This line is not counted: going on cuts it and finishes the tick.
             line = self._line()
-            self.folder.append_log(line)
+            self._append_log(line)
             self.display.tick(self._labelled(line), self._preview())
 
+    def _append_log(self, line: dict[str, Any]) -> None:
+        with self._writing("The log"):
+            self.folder.append_log(line)
+
     def _save(self) -> None:
-        try:
+        with self._writing("The checkpoint"):
             path = checkpoint.write(self.folder.checkpoints, self.players.tensors(), self.state_dict(), self._meta())
-        except OSError as error:
-            raise UserError(
-                f"The checkpoint of step {self.position.step} cannot be written to {self.folder.checkpoints} "
-                f"({error.strerror or error}). Earlier checkpoints are whole: free some space, then "
-                f"`ganengine resume {self.folder}`."
-            ) from error
-        checkpoint.prune(self.folder.checkpoints, self.settings.engine.keep_checkpoints)
         self._saved_step = self.position.step
+        checkpoint.prune(self.folder.checkpoints, self.settings.engine.keep_checkpoints, self._saved_step)
         self._rollbacks = 0
         if self.observers.watched("checkpoint"):
             self.observers.tell("checkpoint", CheckpointRecord(path, self.position.step))
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Tell of a disk that is full or read-only, and how to go on.
+
+        Raises:
+            UserError: the block cannot write.
+        """
+        try:
+            yield
+        except OSError as error:
+            # Before its first checkpoint there is nothing to go on from, and a new run takes its folder away.
+            remedy = (
+                f"Earlier checkpoints are whole: free some space, then `ganengine resume {self.folder}`."
+                if self._saved_step >= 0
+                else "Nothing is trained yet: free some space, or choose another place with --out, and start again."
+            )
+            raise UserError(
+                f"{what} of step {self.position.step} cannot be written to {self.folder} ({error.strerror or error}). "
+                f"{remedy}"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on exactly, besides the networks. Nothing in it depends on the clock."""
@@ -362,6 +413,8 @@ class Trainer:
     def _meta(self) -> dict[str, Any]:
         return {
             "variant": self.settings.variant.name,
+            **({"run": self.folder.identity} if self.folder.identity else {}),
+            "options": self.settings.to_dict(),
             "versions": versions(),
             "ganengine": __version__,
             "step": self.position.step,
@@ -381,23 +434,33 @@ class Trainer:
         """Go back to a checkpoint.
 
         Raises:
-            CheckpointError: it belongs to another variant, or its tensors do not fit.
+            CheckpointError: it belongs to another variant, or what it holds does not fit.
         """
         named = saved.meta.get("variant")
         if named != self.settings.variant.name:
             raise CheckpointError(f'{saved.path}: belongs to variant "{named}", not "{self.settings.variant.name}".')
-        self.position = Position(**saved.state["position"])
+        self.position = Position.of(saved, len(self.schedule.stages))
         self._saved_step = self.position.step
         self.players, self.updater = self._build(self.position.stage)
         checkpoint.load_tensors(self.players.tensors(), saved)
-        self.players.load_optimizer_state(saved.state["optimizers"])
-        self.players.steps.update(saved.state["steps"])
-        self.updater.scaler.load_state_dict(saved.state["scaler"])
-        self.state = {name: value.to(self.hardware.device) for name, value in saved.state["state"].items()}
-        self.means.load_state_dict(saved.state["means"], self.hardware.device)
-        self.critics.load_state_dict(saved.state.get("augment", {}))
+        try:
+            self._load_state(saved.state)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+            raise CheckpointError(
+                f"{saved.path}: state.pt does not fit: {type(error).__name__}: {' '.join(str(error).split())}. It was "
+                f"written by ganengine {saved.meta['ganengine']}, this is {__version__}."
+            ) from error
         self.horizon = int(saved.meta["horizon"])
         self.clock = Clock(float(saved.meta["time"]["elapsed_s"]))
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, but for the position."""
+        self.players.load_optimizer_state(state["optimizers"])
+        self.players.steps.update(state["steps"])
+        self.updater.scaler.load_state_dict(state["scaler"])
+        self.state = {name: value.to(self.hardware.device) for name, value in state["state"].items()}
+        self.means.load_state_dict(state["means"], self.hardware.device)
+        self.critics.load_state_dict(state.get("augment", {}))
 
     def roll_back(self, where: str) -> None:
         """Go back to the last checkpoint and draw other numbers from there on.
@@ -412,7 +475,7 @@ class Trainer:
                 "Use a smaller learning rate or --precision fp32."
             )
         salt, skipped = self.position.salt + 1, self.position.skipped
-        saved, _ = checkpoint.newest(self.folder.checkpoints)
+        saved, _ = checkpoint.newest(self.folder.checkpoints, self.folder.identity)
         clock = self.clock
         self.load(saved)
         self.clock = clock  # the time that was lost has passed all the same

@@ -24,15 +24,24 @@ NETWORKS = {"G/weight": torch.arange(6.0).view(2, 3), "G/bias": torch.zeros(2)}
 STATE = {"position": {"step": 7, "images": 28}, "moments": {"G.weight": torch.ones(2, 3)}, "names": ["a", None, 1.5]}
 
 
-def saved(folder: Path, step: int = 7, networks: Any = None, state: Any = None) -> Path:
-    return write(folder, NETWORKS if networks is None else networks, STATE if state is None else state, {"step": step})
+META: dict[str, Any] = {
+    "variant": "tiny", "ganengine": "0.1.0", "versions": {"torch": "2.13.0"}, "precision": "fp32", "device": "cpu",
+    "fingerprint": "", "images": 28, "stage": 0, "horizon": 1000, "threads": 1, "time": {"elapsed_s": 1.5},
+    "data": {"count": 16, "fields": {"real": {"kind": "image", "shape": [3, 8, 8], "num_classes": None}}},
+}  # fmt: skip
 
 
-def restate(path: Path) -> None:
+def saved(folder: Path, step: int = 7, networks: Any = None, state: Any = None, **meta: Any) -> Path:
+    networks, state = NETWORKS if networks is None else networks, STATE if state is None else state
+    return write(folder, networks, state, {**META, "step": step, **meta})
+
+
+def restate(path: Path, **changes: Any) -> None:
     """Make the stated checksums true again after a file was changed on purpose."""
     meta = json.loads((path / "meta.json").read_text())
+    del meta["own_sha256"]
     meta["sha256"] = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in meta["sha256"]}
-    (path / "meta.json").write_text(json.dumps(meta))
+    (path / "meta.json").write_text(json.dumps({**meta, **changes}))
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _train(session: Session, folder: RunFolder, budget: Budget) -> int:
         raise
     except GanengineError:
         if session.trainer.position.step:
-            print(f"The run stays in {folder}.", file=sys.stderr)
+            print(f"The run stays in {folder}; `ganengine resume {folder}` goes on with it.", file=sys.stderr)
         raise
     print(session.farewell(folder, reason))
     number = session.trainer.interrupt.number

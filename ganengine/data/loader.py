@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from ganengine.data.options import DataOptions
 from ganengine.data.pictures import to_signed
 from ganengine.data.store import Arrays
 from ganengine.data.stream import Stream
-from ganengine.errors import DataError
+from ganengine.errors import DataError, GanengineError
 from ganengine.variant import FieldSpec
 
 AHEAD = 2
@@ -112,7 +113,7 @@ class Loader:
 
         Raises:
             BadPictureError: a picture cannot be read, and `bad_images` is "fail".
-            DataError: no picture can be read, or the data set gives another shape than its spec states.
+            DataError: no picture can be read, the data set gives another shape than its spec states, or its code fails.
         """
         self.dataset.check_batch(1)
         request = Request(position, count, size or self.options.size, rank, world)
@@ -174,6 +175,19 @@ class Loader:
         return self._pending[request]
 
     def _assemble(self, request: Request) -> Batch:
+        try:
+            return self._assembled(request)
+        except GanengineError:
+            raise
+        except BaseException as error:  # in this thread a SystemExit ends nothing, and Ctrl-C never arrives
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            raise DataError(
+                f"Reading the data failed after {request.position} images: {what} ({place.filename}, line "
+                f"{place.lineno}, in {place.name}). Put right what {type(self.dataset).__name__} reads."
+            ) from error
+
+    def _assembled(self, request: Request) -> Batch:
         count, rank, world, size = request.count, request.rank, request.world, request.size
         places = range(request.position + count * rank // world, request.position + count * (rank + 1) // world)
         fields: dict[str, Tensor] = {}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from ganengine.errors import TrainingError
+from ganengine.data import Loader
+from ganengine.errors import DataError, TrainingError
 from ganengine.step import Step
 from ganengine.trainer import ROLLBACKS, SKIPS_IN_A_ROW
 from ganengine.variant import Optimizer, Phase
@@ -32,6 +33,16 @@ def faulty(lab: MakeLab, factor: Callable[[Step], float], optimizer: Optimizer |
 
 def at_step_two(bad: float) -> Callable[[Step], float]:
     return lambda step: bad if step.progress.step == 2 else 1.0
+
+
+def test_skips_in_a_row_are_counted_over_an_interruption(lab: MakeLab) -> None:
+    bench = faulty(lab, lambda step: float("nan"), tick_every=1000)
+    bench.run(SKIPS_IN_A_ROW - 2)
+    assert bench.saved.state["position"]["skips_in_a_row"] == SKIPS_IN_A_ROW - 2
+    bench.run(SKIPS_IN_A_ROW - 1)
+    with pytest.raises(TrainingError, match=f"{SKIPS_IN_A_ROW} updates in a row"):
+        bench.run(SKIPS_IN_A_ROW)
+    assert bench.saved.step == SKIPS_IN_A_ROW - 1
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -108,3 +119,35 @@ def test_time_is_not_counted_twice_after_a_rollback(lab: MakeLab) -> None:
     trainer = faulty(lab, factor, on_nonfinite="rollback", checkpoint_every=2).run(4)
     assert failed
     assert trainer.clock.before == 0.0, "this command did not go on from an earlier one"
+
+
+# -- data that cannot be read any more ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fails_at", "saved"), [(8, 2), (10, 0)])
+def test_only_whole_steps_are_saved_when_data_fails(
+    lab: MakeLab, monkeypatch: pytest.MonkeyPatch, fails_at: int, saved: int
+) -> None:
+    """Two batches of two a step: before the first of step 2 all is whole, before the second the weight has moved."""
+    schedule = one_stage(Phase("p", ("P",), "p", "p", repeats=2), optimizers={"p": sgd(1.0)})
+
+    def bench() -> Lab:
+        losses: Losses = {"p": lambda step: {"p": step.P(step.batch.real[:, 0]) * step.rand("u")}}
+        return lab(lambda *_: {"P": Scalar(0.0)}, losses, schedule, data=DATA, batch=2)
+
+    unbroken, broken = bench(), bench()
+    unbroken.run(5)
+    draw = Loader.draw
+
+    def failing(self: Loader, position: int, count: int, **options: Any) -> Any:
+        if position == fails_at:
+            raise DataError("the disk is gone")
+        return draw(self, position, count, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "draw", failing)
+        with pytest.raises(DataError, match="the disk is gone"):
+            broken.run(5)
+    assert broken.saved.step == saved
+    broken.run(5)
+    assert broken.files() == unbroken.files()
