@@ -410,6 +410,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "keep_checkpoints": (1, 1 << 20),
     "preview": (0, 4096),
     "n": (1, 1 << 20),
+    "tile": (1, 1 << 20),
+    "overlap": (0, 1 << 19),
     "max_steps": (1, _ANY),
     "max_images": (1, _ANY),
     "max_minutes": (0, _ANY),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,16 +15,14 @@ import tyro
 from ganengine.commands.arguments import parse
 from ganengine.commands.sample import check_outputs
 from ganengine.config import Precision, check_ranges
-from ganengine.errors import DataError, UserError
+from ganengine.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ganengine.translation.places import Job, Plan
+    from ganengine.translation.reading import Picture
+    from ganengine.translation.translator import Advance, Translator
 
-    from ganengine.trained import Trained
-    from ganengine.variant import View
-
-PIXELS = 1 << 21
-"""At most so many pixels are translated at once; a larger picture goes alone."""
+BITS: dict[str, Literal[8, 16] | None] = {"auto": None, "8": 8, "16": 16}
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,25 @@ class _Options:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     source: tyro.conf.Positional[Path]
-    """A picture, or a folder of pictures and folders."""
+    """A picture, a folder of pictures and folders, or a zip file of these."""
     target: tyro.conf.Positional[Path]
-    """Where to write: a folder, or a .png file for one picture."""
+    """Where to write: a folder, a .zip file, or a .png file for one picture."""
     view: str | None = None
     """Which translation of the variant; None: its first."""
     overwrite: bool = False
     """Replace pictures that are there already."""
     stats: Literal["own", "running"] = "own"
     """own: each picture's own statistics where batch norm is used; running: the training's."""
+    tile: int | None = None
+    """Translate larger pictures in tiles of at most this side in pixels, to save memory; None: whole."""
+    overlap: int | None = None
+    """Pixels by which tiles overlap, at least; None: a quarter of a tile."""
+    bits: Literal["auto", "8", "16"] = "auto"
+    """Bits per channel of results; auto: as each picture has."""
+    alpha: Literal["keep", "drop"] = "keep"
+    """keep: a result has the transparency of its picture; drop: it has none."""
+    bad_images: Literal["skip", "fail"] = "skip"
+    """What to do with unreadable pictures: name them at the end, or stop at the first."""
     seed: int | None = None
     """Seed of the noise; None: the run's own."""
     batch: int = 8
@@ -52,14 +62,19 @@ class _Options:
 
 
 def translate(argv: Sequence[str]) -> int:
-    """Translate a picture or a folder; return 1 if some could not be read."""
+    """Translate a picture, a folder or a zip file; return 1 if something in it could not be read."""
     options = parse(_Options, argv, "ganengine translate", "Translate pictures of any size with a trained run.")
     check_ranges(options)
+    if options.overlap is not None and options.tile is None:
+        raise UserError("--overlap: expected --tile too; without it pictures are translated whole.")
     from ganengine.runfolder import RunFolder
     from ganengine.trained import Trained
+    from ganengine.translation.places import plan
+    from ganengine.translation.tiles import Tiling
+    from ganengine.translation.translator import Translator
 
     folder = RunFolder.open(options.run)
-    jobs = plan(options.source, options.target)
+    todo = plan(options.source, options.target)
     trained = Trained(
         folder,
         device=options.device,
@@ -69,123 +84,94 @@ def translate(argv: Sequence[str]) -> int:
         precision=options.precision,
     )
     view = trained.sampler.view("translate", options.view)
+    translator = Translator(
+        trained,
+        view,
+        batch=options.batch,
+        tiling=None if options.tile is None else Tiling(options.tile, options.overlap, view.multiple, view.minimum),
+        bits=BITS[options.bits],
+        keep_alpha=options.alpha == "keep",
+    )
     if trained.spec.channels(view.target) > 4:
-        jobs = {path: out.with_suffix(".npy") for path, out in jobs.items()}  # more than a picture file holds
-    check_outputs(list(jobs.values()), options.overwrite)
-    failed = _translate_all(trained, view, jobs, options)
+        todo = todo.as_arrays()  # more than a picture file holds
+    check_outputs(todo.outputs, options.overwrite)
+    failed = {**todo.left_out, **_translate_all(translator, todo, stop=options.bad_images == "fail")}
     for path, reason in failed.items():
         print(f"{path}: {reason}", file=sys.stderr)
-    done = len(jobs) - len(failed)
-    print(f"{done} of {len(jobs)} pictures translated to {options.target}", file=sys.stderr)
+    total = len(todo.jobs) + len(todo.left_out)
+    print(f"{total - len(failed)} of {total} pictures translated to {options.target}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def plan(source: Path, target: Path) -> dict[Path, Path]:
-    """Return which picture goes where: relative paths are kept, the suffix becomes .png.
+def _translate_all(translator: Translator, todo: Plan, *, stop: bool) -> dict[str, str]:
+    """Translate and write; return which could not be read, and why."""
+    from ganengine.data.dataset import BadPictureError
+    from ganengine.translation.writing import writer
 
-    Raises:
-        UserError: there is no such file or folder, no picture in it, or two pictures would have one name.
-    """
-    from ganengine.data.files import SUFFIXES, is_picture, list_files
-
-    if source.is_file():
-        if target.suffix.lower() == ".png" and not target.is_dir():
-            return {source: target}
-        if target.suffix and is_picture(target.name):
-            raise UserError(f"{target}: expected a .png file or a folder to write to; other formats are not written.")
-        return {source: target / f"{source.stem}.png"}
-    if not source.is_dir():
-        raise UserError(f"{source}: expected a picture or a folder of pictures; there is none.")
-    pictures: Sequence[str] = list_files(source).pictures
-    if target.is_dir() and target.resolve() != source.resolve():
-        # OUT may lie inside IN: earlier results are not translated again.
-        pictures = [name for name in pictures if not (source / name).resolve().is_relative_to(target.resolve())]
-    if not pictures:
-        kinds = " ".join(sorted(SUFFIXES))
-        raise UserError(f"{source}: expected pictures ({kinds}); there are none in this folder.")
-    jobs: dict[Path, Path] = {}
-    taken: dict[Path, Path] = {}
-    for name in pictures:
-        path, out = source / name, (target / name).with_suffix(".png")
-        if out in taken:
-            raise UserError(f"{path} and {taken[out]} would both become {out}. Rename one of them.")
-        taken[out] = path
-        jobs[path] = out
-    return jobs
-
-
-def _translate_all(trained: Trained, view: View, jobs: dict[Path, Path], options: _Options) -> dict[Path, str]:
-    from rich.console import Console
-    from rich.progress import track
-
-    from ganengine.data.pictures import save_picture, to_uint8
-
-    failed: dict[Path, str] = {}
-    console = Console(stderr=True)
-    batches = list(_batches(list(jobs), options.batch, failed))
-    for paths in track(batches, "translating", console=console, disable=not console.is_terminal):
-        images, names, good = [], [], []
-        for path in paths:
-            try:
-                images.append(_read(path, trained, view))
-            except (DataError, OSError) as error:
-                failed[path] = getattr(error, "reason", str(error))
-                continue
-            good.append(path)
-            names.append(_name(path, options.source))
-        for start, stack in _alike(images):
-            outputs = to_uint8(_run(trained, view, stack, names[start : start + len(stack)]))
-            for path, picture in zip(good[start:], outputs, strict=False):
-                save_picture(jobs[path], picture)
+    sizes, failed = _sizes(todo.jobs, stop=stop)
+    total = sum(height * width * len(jobs) for (height, width), jobs in sizes.items())
+    with _orderly_end(), writer(todo.target, packed=todo.packed) as write, _progress(total) as advance:
+        for (height, width), jobs in sizes.items():
+            count = translator.together(height, width)
+            for start in range(0, len(jobs), count):
+                readable: list[tuple[Job, Picture]] = []
+                for job in jobs[start : start + count]:
+                    try:
+                        readable.append((job, translator.read(job)))
+                    except BadPictureError as error:
+                        if stop:
+                            raise
+                        failed[str(job.file)] = error.reason
+                        advance(height * width)
+                for job, result in translator.translate(readable, advance):
+                    write(job.result, result)
     return failed
 
 
-def _batches(paths: list[Path], most: int, failed: dict[Path, str]) -> Iterator[list[Path]]:
-    """Group pictures of one size, read from their headers, into batches that fit memory."""
+def _sizes(jobs: Sequence[Job], *, stop: bool) -> tuple[dict[tuple[int, int], list[Job]], dict[str, str]]:
+    """Group pictures by height and width, read from their headers; return these, and why others were not read."""
+    from ganengine.data.dataset import BadPictureError
     from ganengine.data.headers import read_headers
 
-    headers, bad = read_headers(paths)
-    failed.update(bad)
-    groups: dict[tuple[int, int], list[Path]] = {}
-    for path, header in headers.items():
-        groups.setdefault((header.height, header.width), []).append(path)
-    for (height, width), members in groups.items():
-        count = max(1, min(most, PIXELS // max(1, height * width)))
-        for start in range(0, len(members), count):
-            yield members[start : start + count]
+    headers, bad = read_headers(job.file for job in jobs)
+    failed = {str(file): reason for file, reason in bad.items()}
+    if failed and stop:
+        raise BadPictureError(*next(iter(failed.items())))
+    groups: dict[tuple[int, int], list[Job]] = {}
+    for job in jobs:
+        if job.file in headers:
+            header = headers[job.file]
+            groups.setdefault((header.height, header.width), []).append(job)
+    return groups, failed
 
 
-def _read(path: Path, trained: Trained, view: View) -> Tensor:
-    from ganengine.data.pictures import read_picture, to_tensor
-
-    channels = trained.spec.channels(view.source)
-    return to_tensor(read_picture(path, alpha=trained.settings.engine.alpha, channels=channels))
-
-
-def _alike(images: list[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Stack neighbours of equal shape (a header's size may be that before an EXIF turn)."""
-    import torch
-
-    start = 0
-    for index in range(1, len(images) + 1):
-        if index == len(images) or images[index].shape != images[start].shape:
-            yield start, torch.stack(images[start:index])
-            start = index
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Have SIGTERM unwind, so that what is half-written is removed."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    except ValueError:  # not the main thread: the caller handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _run(trained: Trained, view: View, images: Tensor, names: Sequence[str]) -> Tensor:
-    """Pad to what the networks take, translate, crop."""
-    from torch.nn import functional as F
+@contextmanager
+def _progress(pixels: int) -> Iterator[Advance]:
+    """Show how far it is, how fast and how long still, where there is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    height, width = images.shape[-2:]
-    below, right = (
-        max(-(-side // view.multiple) * view.multiple, view.minimum) - side for side in (height, width)
-    )  # fmt: skip
-    if below or right:
-        images = F.pad(images, (0, right, 0, below), mode="replicate")
-    return trained.sampler.translate(view, images, names)[..., :height, :width]
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{(task.finished_speed or task.speed or 0) / 1e6:.2f} megapixels/s")
 
-
-def _name(path: Path, source: Path) -> str:
-    """Return what keys a picture's draws: its path below IN, so that moving the folder changes nothing."""
-    return path.name if path == source else path.relative_to(source).as_posix()
+    console = Console(stderr=True)
+    columns = ("translating", BarColumn(), TaskProgressColumn(), Speed(), "time left", TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=pixels)
+        yield lambda done: progress.update(task, advance=done)

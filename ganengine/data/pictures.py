@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
@@ -68,14 +68,21 @@ def read_picture(
     if path.suffix.lower() == ".npy":
         pixels, cover = _scaled(path, np.array(open_array(path, data))), None
     else:
-        pixels, cover = _decode(path, data)
+        pixels, cover = decode_picture(path, data)
+    return joined(path, pixels, cover, alpha, channels)
+
+
+def joined(
+    path: File, pixels: np.ndarray, cover: np.ndarray | None, alpha: Alpha, channels: int | None = None
+) -> np.ndarray:
+    """Return colour and its alpha as one picture, as `read_picture` does; both uint8 or both float32 in [0, 1]."""
     if cover is not None and (alpha != "keep" or channels in (1, 3)):  # no room to keep it: on white
         pixels, cover = _on_ground(pixels, cover, 0 if alpha == "black" else 255), None
     return _with_channels(path, pixels, cover, channels, alpha)
 
 
-def _decode(path: File, data: bytes | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return colour [H, W, 1 or 3] and alpha [H, W, 1]."""
+def decode_picture(path: File, data: bytes | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return colour [H, W, 1 or 3] and alpha [H, W, 1] or None; arguments, numbers and errors as of `read_picture`."""
     with open_picture(path, data) as picture:
         turn = TURNS.get(orientation(picture))
         try:
@@ -112,7 +119,10 @@ def _scaled(path: File, array: np.ndarray) -> np.ndarray:
 
 
 def _on_ground(pixels: np.ndarray, cover: np.ndarray, ground: int) -> np.ndarray:
-    """Composite uint8 pixels on a uniform ground: (pixel a + ground (255 - a)) / 255, rounded."""
+    """Composite pixels on a uniform ground: (pixel a + ground (255 - a)) / 255 of uint8, rounded; a of 1 for floats."""
+    if pixels.dtype != np.uint8:
+        mixed: np.ndarray = pixels * cover + np.float32(ground / 255) * (1 - cover)
+        return mixed
     a = cover.astype(np.uint16)  # 255 * 255 + 127 fits into 16 bits
     return ((pixels * a + ground * (255 - a) + 127) // 255).astype(np.uint8)
 
@@ -195,19 +205,25 @@ def to_signed(array: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(tensor: Tensor) -> np.ndarray:
-    """Return pictures in [-1, 1] as uint8: floor(127.5 (x + 1) + 0.5) of x clamped, so halves are rounded up.
+    """Return pictures in [-1, 1] as uint8: `to_levels` with 8 bits. `to_uint8(to_tensor(a))` is `a`."""
+    return to_levels(tensor, 8)
 
-    `to_uint8(to_tensor(a))` is `a`. Gradients: none; the tensor is detached and brought to the host.
+
+def to_levels(tensor: Tensor, bits: Literal[8, 16]) -> np.ndarray:
+    """Return pictures in [-1, 1] as integers: floor(m (x + 1) / 2 + 0.5) of x clamped, m = 2^bits - 1.
+
+    Halves are rounded up. Gradients: none; the tensor is detached and brought to the host.
 
     Args:
         tensor: [C, H, W] or [N, C, H, W], any float type; NaN becomes 0.
+        bits: 8 gives uint8, 16 uint16.
 
     Returns:
         [H, W, C] or [N, H, W, C].
     """
     x = tensor.detach().float().nan_to_num(-1.0, 1.0, -1.0).clamp(-1, 1)  # sync: pixels are wanted on the host
-    scaled: np.ndarray = ((x + 1) * 127.5 + 0.5).floor().movedim(-3, -1).cpu().numpy()
-    return np.ascontiguousarray(scaled.astype(np.uint8))
+    scaled: np.ndarray = ((x + 1) * ((2**bits - 1) / 2) + 0.5).floor().movedim(-3, -1).cpu().numpy()
+    return np.ascontiguousarray(scaled.astype(np.uint8 if bits == 8 else np.uint16))
 
 
 # ----------------------------------------------------------------------------------------------------------------

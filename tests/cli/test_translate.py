@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import signal
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import png
 import pytest
 from PIL import Image
+
+from ganengine.translation import writing
 
 Go = Callable[..., Any]
 Paint = Callable[..., Path]
@@ -148,4 +156,145 @@ def test_grey_and_transparent_pictures_are_taken_too(translate: Go, tmp_path: Pa
         picture.convert("P").save(tmp_path / "in" / "palette.gif")
     translate(tmp_path / "in", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"grey.png", "glass.png", "palette.png"}
-    assert all(pixels(path).shape == (16, 16, 3) for path in (tmp_path / "out").iterdir())
+    shapes = {"grey.png": (16, 16, 3), "glass.png": (16, 16, 4), "palette.png": (16, 16, 3)}
+    assert {path.name: pixels(path).shape for path in (tmp_path / "out").iterdir()} == shapes
+    translate(tmp_path / "in", tmp_path / "dropped", "--alpha", "drop")
+    assert all(pixels(path).shape == (16, 16, 3) for path in (tmp_path / "dropped").iterdir())
+
+
+def test_namesakes_are_all_kept(translate: Go, tmp_path: Path, paint: Paint) -> None:
+    for name in ("a.png", "a.jpg", "a.bmp", "sub/a.bmp"):
+        paint(tmp_path / "in" / name, 8, 8)
+    translate(tmp_path / "in", tmp_path / "out")
+    made = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert made == {"a.png", "a.jpg.png", "a.bmp.png", "sub/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("bits", "asked", "mode"), [(8, "auto", "RGB"), (16, "auto", "deep"), (16, "8", "RGB"), (8, "16", "deep")]
+)
+def test_bits_are_those_of_the_input_or_as_asked(
+    translate: Go, tmp_path: Path, bits: int, asked: str, mode: str
+) -> None:
+    grey = np.random.default_rng(0).integers(0, 2**bits, (16, 16)).astype(f"uint{bits}")
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    translate(tmp_path / "grey.png", tmp_path / "out", "--bits", asked)
+    width, height, rows, info = png.Reader(bytes=(tmp_path / "out" / "grey.png").read_bytes()).read()
+    assert (width, height, info["planes"], info["bitdepth"]) == (16, 16, 3, 16 if mode == "deep" else 8)
+    assert len({number for row in rows for number in row}) > 16
+
+
+def test_sixteen_bits_round_to_eight(translate: Go, tmp_path: Path, paint: Paint) -> None:
+    picture = paint(tmp_path / "0.png", 16, 16)
+    translate(picture, tmp_path / "8")
+    translate(picture, tmp_path / "16", "--bits", "16")
+    deep = np.vstack([np.array(row) for row in png.Reader(bytes=(tmp_path / "16" / "0.png").read_bytes()).read()[2]])
+    assert np.abs(deep.reshape(16, 16, 3) / 257 - pixels(tmp_path / "8" / "0.png")).max() <= 0.51
+    assert (deep % 257 != 0).mean() > 0.9  # more than eight bits are there
+
+
+def test_a_zip_file_gives_what_its_folder_gives(
+    source: Path, translate: Go, tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "notes.txt").write_text("left alone\n")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for path in sorted(source.rglob("*.*")):
+            archive.write(path, path.relative_to(source))
+    translate(source, tmp_path / "plain")
+    translate(tmp_path / "in.zip", tmp_path / "unpacked")
+    translate(tmp_path / "in.zip", tmp_path / "new" / "out.zip")
+    translate(source, tmp_path / "again.zip")
+    expected = tree(tmp_path / "plain")
+    assert tree(tmp_path / "unpacked") == expected
+    with zipfile.ZipFile(tmp_path / "new" / "out.zip") as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            name: content for name, content in expected.items() if content is not None
+        }
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "new" / "out.zip").read_bytes()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.zip"]
+
+
+@pytest.mark.parametrize("out", ["out.zip", "out"])
+@pytest.mark.parametrize("end", ["signal", "ctrl-c", "disk full"])
+def test_an_end_in_the_middle_leaves_nothing_half_written(
+    source: Path, go: Go, trained: Path, tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, out: str, end: str
+) -> None:
+    encode, calls = writing.encode, []
+
+    def ending(picture: np.ndarray, suffix: str) -> bytes:
+        calls.append(suffix)
+        if len(calls) == 3:
+            if end == "signal":
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise KeyboardInterrupt if end != "disk full" else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return encode(picture, suffix)
+
+    monkeypatch.setattr(writing, "encode", ending)
+    before = signal.getsignal(signal.SIGTERM)
+    done = go("translate", trained, source, tmp_path / out, "--threads", "1")
+    assert done.status == {"signal": 143, "ctrl-c": 130, "disk full": 2}[end]
+    if end == "disk full":
+        assert re.search(rf"{out}\S*: No space left on device", done.err)
+    assert signal.getsignal(signal.SIGTERM) is before
+    left = {name: content for name, content in tree(tmp_path).items() if name.startswith(("out", "."))}
+    if out == "out.zip":
+        assert not left
+    else:
+        files = [name for name, content in left.items() if content is not None]
+        assert len(files) == 2
+        for name in files:
+            pixels(tmp_path / name)
+
+
+def test_bad_images_fail_stops(source: Path, go: Go, trained: Path, tmp_path: Path) -> None:
+    (source / "broken.png").write_bytes(b"no picture at all")
+    done = go("translate", trained, source, tmp_path / "out.zip", "--bad-images", "fail")
+    assert done.status == 2
+    assert "broken.png: this is no picture" in done.err
+    assert not list(tmp_path.glob("*out*"))
+    # One that only decoding shows to be bad.
+    whole = (source / "0.png").read_bytes()
+    (source / "broken.png").write_bytes(whole[: len(whole) // 2])
+    done = go("translate", trained, source, tmp_path / "out.zip", "--bad-images", "fail")
+    assert done.status == 2
+    assert "broken.png: damaged" in done.err
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_links_that_lead_outside_are_named(source: Path, translate: Go, tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "secret.png", 8, 8)
+    (source / "link.png").symlink_to(tmp_path / "secret.png")
+    done = translate(source, tmp_path / "out", status=1)
+    assert "link.png: a link that leads out of the data" in done.err
+    assert "14 of 15 pictures translated" in done.err
+
+
+def test_a_large_picture_goes_in_tiles(translate: Go, tmp_path: Path, paint: Paint) -> None:
+    """What is no larger than a tile stays as it is."""
+    (tmp_path / "in").mkdir()
+    deep = np.random.default_rng(0).integers(0, 65536, (90, 150, 4)).astype(np.uint16)
+    (tmp_path / "in" / "large.png").write_bytes(writing.encode(deep, ".png"))
+    paint(tmp_path / "in" / "small.png", 64, 50)
+    translate(tmp_path / "in", tmp_path / "whole")
+    translate(tmp_path / "in", tmp_path / "tiled", "--tile", "64", "--overlap", "16")
+    width, height, rows, info = png.Reader(bytes=(tmp_path / "tiled" / "large.png").read_bytes()).read()
+    assert (width, height, info["planes"], info["bitdepth"]) == (150, 90, 4, 16)
+    assert np.array_equal(np.vstack(list(map(np.uint16, rows))).reshape(90, 150, 4)[:, :, 3], deep[:, :, 3])
+    whole, tiled = ((tmp_path / out / "small.png").read_bytes() for out in ("whole", "tiled"))
+    assert whole == tiled
+    # The same noise at every call, another at every tile.
+    translate(tmp_path / "in", tmp_path / "again", "--tile", "64", "--overlap", "16", "--batch", "1")
+    assert (tmp_path / "again" / "large.png").read_bytes() == (tmp_path / "tiled" / "large.png").read_bytes()
+
+
+def test_what_memory_does_not_hold_is_told(
+    go: Go, trained: Path, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+
+    monkeypatch.setattr("ganengine.sampling.Sampler.translate", full)
+    done = go("translate", trained, paint(tmp_path / "0.png", 30, 20), tmp_path / "out")
+    assert done.status == 2
+    assert "memory does not suffice for 30x20 pixels at once. Use --tile 512" in done.err
