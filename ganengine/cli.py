@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     try:
+        if "" in args:
+            raise UserError("expected words that are not empty; got one that is (a shell variable that is not set?).")
         args = add_plugins(args)
         if not args or args[0] in ("-h", "--help"):
             print(usage())
@@ -33,19 +36,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         said += f" {args[0]}"
         return find(args[0])(args[1:])
     except GanengineError as error:
-        print(f"{said}: {error}", file=sys.stderr)
+        _tell(f"{said}: {error}")
         return error.status
     except KeyboardInterrupt:
-        print(f"{said}: interrupted.", file=sys.stderr)
+        _tell(f"{said}: interrupted.")
         return 130
     except BrokenPipeError:
         # The reader of a pipe went away; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        _tell(f"{said}: {OUT_OF_MEMORY}")
+        return UserError.status
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"{said}: {where}{error.strerror or error}.", file=sys.stderr)
+        _tell(f"{said}: {where}{error.strerror or error}.")
         return UserError.status
+
+
+def _tell(message: str) -> None:
+    """Print a message as one line; what a name may hold to steer a terminal is written out."""
+    line = re.sub(r"\s*\n\s*", " ", message)
+    print("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line), file=sys.stderr)
+
+
+OUT_OF_MEMORY = (
+    "expected enough memory for this; the machine has no more to give. Use a smaller --batch or --size, smaller "
+    "networks, or --accumulate, which takes a batch in parts."
+)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python or torch was refused memory; torch is not imported to ask, as it may not be there yet."""
+    told = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or ("DefaultCPUAllocator" in told and "memory" in told)
+    )
 
 
 def add_plugins(argv: Sequence[str]) -> list[str]:

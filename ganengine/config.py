@@ -6,7 +6,12 @@ same clear error as on the command line. Precedence: command line > --config FIL
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import os
+import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -131,7 +136,7 @@ class Settings:
 
     def anchored(self) -> Settings:
         """Return settings whose data is found from any working directory, as long as it stays where it is."""
-        data = Path(self.engine.data).expanduser()
+        data = Path(os.path.expanduser(self.engine.data))
         if not self.engine.data or not data.exists():
             return self
         return dataclasses.replace(self, engine=dataclasses.replace(self.engine, data=str(data.absolute())))
@@ -206,7 +211,7 @@ def from_dict(variant: Variant, record: Mapping[str, Any], origin: str) -> Setti
 
     Raises:
         UserError: `record` belongs to another variant.
-        SystemExit: status 2 after a message, for an option that this version does not have.
+        UserError: an option that this version does not have, or a value of the wrong type.
     """
     form = _form(variant)
     settings = _layer(form, form(), _without_variant(dict(record), variant, origin), origin, origin)
@@ -244,7 +249,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
+        names = [key.value.replace("_", "-") for key, _ in node.value if isinstance(key.value, str)]
         for name in names:
             if names.count(name) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f'"{name}" is stated twice', node.start_mark)
@@ -259,7 +264,9 @@ def parse_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)
-    except (ValueError, RecursionError) as error:  # a date that is none, a number of thousands of digits, deep nesting
+    except RecursionError as error:
+        raise yaml.YAMLError("its brackets nest too deep") from error
+    except ValueError as error:  # a date that no calendar has, a number of thousands of digits
         raise yaml.YAMLError(f"a value that cannot be read: {error}") from error
 
 
@@ -269,18 +276,34 @@ def read_yaml(path: Path, variant: Variant) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, is no YAML mapping, or was written for another variant.
     """
+    return _without_variant(read_mapping(path, f"--config {path}: expected a YAML file of options"), variant, str(path))
+
+
+def read_mapping(path: Path, expected: str) -> dict[Any, Any]:
+    """Read a YAML file of plain values by name; an empty one has none.
+
+    Args:
+        path: the file.
+        expected: how a message begins.
+
+    Raises:
+        UserError: it is missing, no YAML, or no mapping.
+    """
     try:
         record = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path}: expected a YAML file of options; it cannot be read ({error}).") from error
+    except OSError as error:
+        raise UserError(f"{expected}; it cannot be read ({error.strerror or error}).") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{expected}; it cannot be read (byte {error.start} is no UTF-8).") from error
     except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise UserError(f"--config {path}: expected YAML; it does not parse ({where}).") from error
+        where = " ".join(str(error).split()).replace(' in "<unicode string>"', "")
+        raise UserError(f"{expected}; it cannot be read: it is no YAML ({where}).") from error
     if record is None:
         return {}
     if not isinstance(record, dict):
-        raise UserError(f"--config {path}: expected a mapping of options, got a {type(record).__name__}.")
-    return _without_variant(record, variant, str(path))
+        what = "a list" if isinstance(record, list) else f"one value, {reprlib.repr(record)}"
+        raise UserError(f"{expected}, each as `name: value`; it holds {what}.")
+    return record
 
 
 def _without_variant(record: dict[Any, Any], variant: Variant, origin: str) -> dict[str, Any]:
@@ -317,9 +340,15 @@ def _layer(form: Any, settings: Any, options: Mapping[str, Any], prog: str, orig
     options = {name: value for name, value in options.items() if name not in COMMAND_ONLY}
     # Always stated, so that a word too many in a list is not taken for it.
     data = options.pop("data", known["data"])
-    if not isinstance(data, str):
-        raise UserError(f"{origin}: data: expected a path or the name of a data source, got {data!r}.")
-    parsed = _parse(form, [data, *flatten(options, known)], settings, f"{prog} ({origin})")
+    if not isinstance(data, str) or data.startswith("-"):
+        shown = reprlib.repr(data)
+        raise UserError(f"{origin}: data: expected a path or the name of a data source, got {shown}.")
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+            parsed = _parse(form, [data, *flatten(options, known)], settings, prog)
+    except SystemExit as end:  # the parser speaks of a command line, and there is none
+        raise UserError(f"{origin}: {_flowing(told.getvalue())}") from end
     stated = {name for name, value in options.items() if value is not None}
     return _one_length(parsed, settings, stated, origin)
 
@@ -330,11 +359,21 @@ def _check_options(options: Mapping[str, Any], known: Mapping[str, Any], origin:
         if name in COMMAND_ONLY and value:
             raise UserError(f"{origin}: --{option} belongs on the command line; take it out of here.")
         if name not in known:
-            raise UserError(f'{origin}: no option is called "{option}".{nearest(option, map(_kebab, known))}')
+            remedy = nearest(option, map(_kebab, known)) or " `ganengine run VARIANT --help` lists them."
+            raise UserError(f'{origin}: no option is called "{option}".{remedy}')
+        # Shortened by reprlib: a few lines of YAML may unfold to more than a machine holds.
         if isinstance(known[name], bool) and not isinstance(value, bool):
-            raise UserError(f"{origin}: {option}: expected true or false, got {value!r}.")
+            raise UserError(f"{origin}: {option}: expected true or false, got {reprlib.repr(value)}.")
         if isinstance(value, list) and not isinstance(known[name], (list, tuple, type(None))):
-            raise UserError(f"{origin}: {option}: expected one value, got a list: {value!r}.")
+            raise UserError(f"{origin}: {option}: expected one value, got a list: {reprlib.repr(value)}.")
+        if isinstance(value, Mapping) and not is_dataclass(known[name]):
+            raise UserError(f"{origin}: {option}: expected a value without names, got {reprlib.repr(value)}.")
+        for item in value if isinstance(value, list) else ():
+            if not isinstance(item, (str, int, float, type(None))):
+                raise UserError(f"{origin}: {option}: expected numbers or words in the list, got {reprlib.repr(item)}.")
+        if isinstance(value, Mapping):
+            inner = {f.name: getattr(known[name], f.name) for f in fields(known[name])}
+            _check_options({_kebab(str(key)): item for key, item in value.items()}, inner, f"{origin}: {option}")
 
 
 def flatten(options: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -364,6 +403,13 @@ def flatten(options: Mapping[str, Any], known: Mapping[str, Any], prefix: str = 
 def words(option: str) -> tuple[str, ...]:
     """Return the words of a comma-separated option; none for "none"."""
     return () if option == "none" else tuple(word.strip() for word in option.split(","))
+
+
+def _flowing(text: str) -> str:
+    """Return what the parser told, without its frame and title and its words on a command line's help."""
+    body = text.strip().partition("\n")[2]  # the first line is a title
+    words = " ".join(re.sub(r"[\u2500-\u257f]|-{3,}", " ", body).split())
+    return words.partition(" For full helptext")[0].removesuffix(".") + "."
 
 
 def _kebab(name: str) -> str:

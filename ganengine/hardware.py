@@ -71,7 +71,7 @@ def choose_device(name: str) -> torch.device:
         if (device.index or 0) >= count:
             have = f"{count} CUDA device(s)" if count else "no CUDA device that this torch can use"
             raise UserError(f'--device: "{name}" is not there; this machine has {have}. Use --device cpu or auto.')
-    elif device.type != "cpu":
+    elif device.type != "cpu" or device.index:
         raise UserError(f'--device: expected auto, cpu, cuda or cuda:N, got "{name}".')
     return device
 
@@ -82,10 +82,17 @@ def cores() -> int:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 faster than float32 (AMX, AVX-512 BF16, CUDA sm_80 and newer)."""
+    """Whether the hardware multiplies bfloat16 faster than float32."""
+    return bool(bfloat16_unit(device))
+
+
+def bfloat16_unit(device: torch.device) -> str:
+    """Return what multiplies bfloat16 fast (AMX, AVX-512 BF16, CUDA sm_80 and newer); "" where nothing does."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return any(getattr(torch.cpu, check, bool)() for check in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"tensor cores of sm_{major}{minor}" if (major, minor) >= (8, 0) else ""
+    checks = {"AMX": "_is_amx_tile_supported", "AVX-512 BF16": "_is_avx512_bf16_supported"}
+    return next((unit for unit, check in checks.items() if getattr(torch.cpu, check, bool)()), "")
 
 
 def cpu_name() -> str:

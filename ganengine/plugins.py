@@ -210,11 +210,14 @@ def _from_path(path: Path) -> Iterator[tuple[Origin, Callable[[], ModuleType]]]:
     else:
         import tomli as tomllib
     try:
-        points = tomllib.loads(project.read_text("utf-8")).get("project", {}).get("entry-points", {}).get(GROUP, {})
+        points: Any = tomllib.loads(project.read_text("utf-8"))
     except ValueError as error:
         raise PluginError(f'--plugin {path}: expected TOML in "{project}"; it does not parse ({error}).') from error
-    if not points:
-        raise PluginError(f'--plugin {path}: expected [project.entry-points.{GROUP}] in "{project}"; there is none.')
+    for table in ("project", "entry-points", GROUP):
+        points = points.get(table) if isinstance(points, dict) else None
+    if not isinstance(points, dict) or not points or not all(isinstance(module, str) for module in points.values()):
+        table = f"[project.entry-points.{GROUP}]"
+        raise PluginError(f'--plugin {path}: expected {table} with NAME = "module" in "{project}"; there is none.')
     sys.path.insert(0, str(place / "src" if (place / "src").is_dir() else place))
     for name, module in points.items():
         yield Origin(name, str(path), "", module), metadata.EntryPoint(name, module, GROUP).load
@@ -433,8 +436,8 @@ def check_options(variant: Variant) -> None:
 
 def _be_strict(loaded: Registry) -> None:
     if loaded.faults and os.environ.get("GANENGINE_STRICT_PLUGINS") == "1":
-        faults = "\n".join(str(fault) for fault in loaded.faults)
-        raise PluginError(f"GANENGINE_STRICT_PLUGINS=1 and {len(loaded.faults)} plugin(s) are at fault:\n{faults}")
+        faults = "; ".join(str(fault) for fault in loaded.faults)
+        raise PluginError(f"GANENGINE_STRICT_PLUGINS=1 and {len(loaded.faults)} plugin(s) are at fault: {faults}")
 
 
 def _version(distribution: str) -> str:

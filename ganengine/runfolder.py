@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from ganengine.config import Settings, from_dict, parse_yaml
+from ganengine.config import Settings, from_dict, read_mapping
 from ganengine.data.pictures import save_picture
 from ganengine.errors import UserError
 from ganengine.plugins import Registry
@@ -56,12 +56,17 @@ class RunFolder:
 
     @classmethod
     def check_free(cls, out: Path | None) -> None:
-        """Raise a UserError if the folder that was asked for exists already."""
-        if out is not None and (out.exists() or out.is_symlink()):
+        """Raise a UserError if the folder that was asked for exists already, or has no place to be made in."""
+        if out is None:
+            return
+        if out.exists() or out.is_symlink():
             raise UserError(
                 f"--out {out}: expected a name that is free; it exists. "
                 f"Choose another, or go on with it by `ganengine resume {out}`."
             )
+        above = next((place for place in out.parents if place.exists() or place.is_symlink()), Path())
+        if not above.is_dir():
+            raise UserError(f"--out {out}: expected a folder to make it in; {above} is none. Choose another.")
 
     @classmethod
     def create(cls, out: Path | None, variant: str) -> RunFolder:
@@ -84,9 +89,10 @@ class RunFolder:
                     cls.check_free(out)
                 number += 1
                 continue
-            except OSError as error:
+            except (OSError, ValueError) as error:  # a name with a null character is a ValueError
                 folder._remove_made()
-                raise UserError(f"The run's folder {path} cannot be made: {error.strerror or error}.") from error
+                why = getattr(error, "strerror", None) or error
+                raise UserError(f"The run's folder {path} cannot be made: {why}.") from error
             try:
                 folder.checkpoints.mkdir()
                 folder.samples.mkdir()
@@ -165,12 +171,9 @@ class RunFolder:
             UserError: it is damaged.
         """
         path = self.path / "config.yaml"
-        try:
-            record: dict[str, Any] = parse_yaml(path.read_text(encoding="utf-8"))
-            record["variant"] = str(record["variant"])
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-            what = " ".join(str(error).split())
-            raise UserError(f"{path}: expected the options of a run; it cannot be read ({what}).") from error
+        record = read_mapping(path, f"{path}: expected the options of a run")
+        if not isinstance(record.get("variant"), str):
+            raise UserError(f"{path}: expected the options of a run; it cannot be read (it names no variant).")
         return record
 
     def read_config(self, registry: Registry) -> Settings:

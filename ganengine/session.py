@@ -61,9 +61,12 @@ class Session:
         Raises:
             UserError: a device, data or option that does not fit; nothing is on disk then.
         """
+        origin = settings.engine.init_from
+        if origin is not None:
+            RunFolder.open(origin)  # before the data is looked at, which may take long
         session = cls(settings, choose(settings.engine), display)
-        if settings.engine.init_from is not None:
-            session._init_from(settings.engine.init_from)
+        if origin is not None:
+            session._init_from(origin)
         return session
 
     @classmethod
@@ -89,9 +92,9 @@ class Session:
         try:
             for fault in faults:
                 session.display.note(f"Passed over a checkpoint: {fault}")
+            session.trainer.load(saved)
             for warning in session._promises(saved):
                 session.display.note(warning)
-            session.trainer.load(saved)
         except BaseException:
             session.loader.close()
             raise

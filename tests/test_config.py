@@ -245,12 +245,12 @@ def test_data_that_is_a_path_is_found_from_everywhere(
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("- 1\n", "expected a mapping of options, got a list"),
-        ("batch\n", "expected a mapping of options, got a str"),
+        ("- 1\n", "each as `name: value`; it holds a list"),
+        ("batch\n", "each as `name: value`; it holds one value, 'batch'"),
         ("batch: 2\nseed: 1\nbatch: 4\n", '"batch" is stated twice'),
         ("batch: [2]\n", "batch: expected one value, got a list: [2]"),
-        ("a: [\n", "does not parse"),
-        ("a: !!python/object/apply:os.getcwd []\n", "does not parse"),
+        ("a: [\n", "it is no YAML"),
+        ("a: !!python/object/apply:os.getcwd []\n", "it is no YAML"),
         ("variant: gan\n", 'written for variant "gan", but this is "toy"'),
         ("witdh: 3\n", 'no option is called "witdh". Did you mean width'),
         ("1: 2\n", 'no option is called "1"'),
@@ -281,20 +281,19 @@ def test_a_wrong_file_says_what_is_wrong(file: str, message: str) -> None:
         ("betas: 3\n", "--betas"),
         ("betas: [1, 2, 3]\n", "3"),
         ("size: [16, 32]\n", "32"),  # 32 is not taken for the data
-        ("size: {width: 3}\n", "--size.width"),
-        ("ramp: {stop: 3}\n", "--ramp.stop"),
+        ("size: {width: 3}\n", "size: expected a value without names, got {'width': 3}"),
+        ("ramp: {stop: 3}\n", 'ramp: no option is called "stop"'),
+        ("ramp: {start: {of: 3}}\n", "ramp: start: expected a value without names"),
     ],
 )
-def test_a_wrong_type_in_a_file_is_the_command_lines_own_error(
+def test_a_wrong_type_in_a_file_is_the_command_lines_own_error_and_names_the_file(
     file: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(UserError, match=r"options\.yaml: ") as caught:
         read(file=file)
-    assert caught.value.code == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert message in told.err
-    assert "options.yaml" in told.err.replace("\n", "")
+    assert message in str(caught.value)
+    assert "full helptext" not in str(caught.value)
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

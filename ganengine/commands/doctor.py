@@ -1,14 +1,30 @@
-"""`ganengine doctor`: versions, kernels and why not, devices, fast paths in use."""
+"""`ganengine doctor`: versions, kernels and why not, devices, threads, fast paths in use, free disk, extras."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
-from collections.abc import Sequence
+import re
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from ganengine.commands.arguments import parse
+
+EXTRAS = {
+    "report": "plots of benches/ops/plot_ratios.py",
+    "test": "running the tests",
+    "dev": "checking types and style",
+}
+"""What each extra of ganengine is for."""
+INSTRUCTION_SETS = ("the baseline", "AVX2", "AVX-512")
+"""What the number of torch.ops.ganengine.set_isa stands for."""
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GANENGINE_OPS", "GANENGINE_ALLOCATOR", "GANENGINE_CACHE")
+"""Of the environment: what changes any of this."""
 
 
 @dataclass(frozen=True)
@@ -19,29 +35,46 @@ class _Options:
 
 def doctor(argv: Sequence[str]) -> int:
     """Print what this installation computes with."""
-    options = parse(_Options, argv, "ganengine doctor", "Show versions, kernels, devices and fast paths.")
+    options = parse(_Options, argv, "ganengine doctor", "Show versions, kernels, devices, fast paths, disk and extras.")
     found = examine()
     if options.json:
         print(json.dumps(found))
-        return 0
-    for name, value in found.items():
-        if name == "schema":
-            continue
-        if isinstance(value, dict):
-            print(f"{name}:")
-            for key, item in value.items():
-                print(f"  {key}: {item}")
-        else:
-            print(f"{name}: {value}")
+    else:
+        for name, value in found.items():
+            if name != "schema":
+                _print(name.replace("_", " "), value)
     return 0
 
 
+def _print(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        print(f"{name}: {value}")
+        return
+    print(f"{name}:" if value else f"{name}: none")
+    width = max(map(len, value), default=0)
+    for key, item in value.items():
+        print(f"  {key:<{width}}  {_line(item)}")
+
+
+def _line(item: Any) -> str:
+    """Return one entry of a section in words."""
+    match item:
+        case {"used": used, "what": what}:
+            return f"{'yes' if used else 'no '}  {what}"
+        case {"path": path, "free_gb": free}:
+            return f"{free:.1f} GB free ({path})"
+        case {"for": purpose, "missing": missing, "install": install}:
+            return f"for {purpose}: " + (f"{', '.join(missing)} missing; {install}" if missing else "installed")
+    return str(item)
+
+
 def examine() -> dict[str, Any]:
-    """Return versions, devices, fast paths and the state of the compiled kernels."""
+    """Return versions, devices, fast paths, room on disk and the state of the compiled kernels."""
     import torch
 
     from ganengine import ops
     from ganengine.allocator import keep_freed_memory
+    from ganengine.data.cache import cache_root
     from ganengine.hardware import cores, cpu_name, fast_bfloat16
     from ganengine.plugins import registry
     from ganengine.runfolder import versions
@@ -50,11 +83,16 @@ def examine() -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     devices = {"cpu": cpu_name()}
     devices |= {f"cuda:{n}": torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count() if cuda else 0)}
+    built = torch.version.cuda is not None
+    no_cuda = "no CUDA device is visible to torch" if built else "this torch is built without CUDA"
     return {
         "schema": 1,
         "versions": {**versions(), "python": platform.python_version(), "platform": platform.platform()},
         "devices": devices,
+        "cuda": torch.version.cuda if cuda else f"none: {no_cuda}",
         "cores": cores(),
+        "threads": {"a run takes": cores(), "torch has now": torch.get_num_threads()},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "precision_auto": {
             name: "bf16" if fast_bfloat16(torch.device(name)) else "fp32"
@@ -65,6 +103,76 @@ def examine() -> dict[str, Any]:
             f"{kernel.op} on {kernel.device}": "compiled" if kernel.compiled else "; ".join(kernel.reasons)
             for kernel in ops.kernels()
         },
+        "fast_paths": fast_paths(),
+        "disk": {"this folder": room(Path.cwd()), "cache": room(cache_root())},
+        "extras": extras(),
         "plugins": {origin.name: str(origin) for origin in loaded.origins},
         "left_out": {fault.origin.name: fault.reason for fault in loaded.faults},
     }
+
+
+def fast_paths() -> dict[str, dict[str, Any]]:
+    """Return, for each fast path, whether a run on this machine's best device takes it, and what it is or why not."""
+    import torch
+
+    from ganengine import ops
+    from ganengine.allocator import keep_freed_memory
+    from ganengine.config import RunOptions
+    from ganengine.hardware import bfloat16_unit, choose_device
+    from ganengine.players import FUSED
+
+    device = choose_device("auto")
+    compiled = any(kernel.compiled for kernel in ops.kernels() if kernel.device == device.type)
+    if os.environ.get("GANENGINE_OPS") == "reference":
+        compiled, kernels = False, "the PyTorch references run: GANENGINE_OPS=reference"
+    elif not compiled:
+        kernels = "the PyTorch references run; the reasons stand under kernels"
+    elif device.type == "cpu":
+        kernels = f"compiled for {INSTRUCTION_SETS[torch.ops.ganengine.set_isa(len(INSTRUCTION_SETS) - 1)]}"
+    else:
+        kernels = "compiled for CUDA"
+    unit = bfloat16_unit(device)
+    allocator = keep_freed_memory()
+    paths = {
+        "fused ops": (compiled, kernels),
+        "bfloat16": (bool(unit), unit or "nothing multiplies it faster than float32 here"),
+        "channels-last": (RunOptions().channels_last != "off", "memory format of pictures and convolutions"),
+        "fused optimizers": (bool(FUSED), ", ".join(sorted(kind.__name__ for kind in FUSED))),
+        "memory kept": ("is kept" in allocator, allocator),
+    }
+    return {name: {"used": used, "what": what} for name, (used, what) in paths.items()}
+
+
+def room(folder: Path) -> dict[str, Any]:
+    """Return how much may still be written to a folder that need not be there yet."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return {"path": str(folder), "free_gb": round(shutil.disk_usage(there).free / 1e9, 1)}
+
+
+def extras() -> dict[str, dict[str, Any]]:
+    """Return, for each extra of ganengine, what it is for, which of its packages are missing, and how to install it."""
+    needs: dict[str, list[str]] = {name: [] for name in EXTRAS}
+    try:
+        stated = metadata.requires("ganengine") or []
+    except metadata.PackageNotFoundError:  # a source tree on PYTHONPATH
+        stated = []
+    for requirement in stated:
+        name, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
+        if name and extra and extra[1] in needs:
+            needs[extra[1]].append(name[0])
+    return {
+        name: {
+            "for": EXTRAS[name],
+            "missing": [package for package in packages if not _installed(package)],
+            "install": f"pip install 'ganengine[{name}]'",
+        }
+        for name, packages in needs.items()
+    }
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -44,8 +44,6 @@ def import_weights(argv: Sequence[str]) -> int:
     variant = _importing(words[0] if words else "")
     if len(words) < 2:
         raise UserError(f"expected files of weights after {variant.name}, and options after those; got no file.")
-    if "" in argv:
-        raise UserError("expected words that are not empty; got one that is (a shell variable that is not set?).")
     paths = [Path(word) for word in words[1:]]
     imported: Imported = variant.builder("importer")({str(path): read_weights(path) for path in paths})
     described = dataclasses.replace(variant, defaults={**variant.defaults, **imported.options})

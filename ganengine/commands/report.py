@@ -1,4 +1,4 @@
-"""`ganengine report`: one HTML page of a run, from its files alone."""
+"""`ganengine report`: one HTML page of a run, or of several side by side, from their files alone."""
 
 from __future__ import annotations
 
@@ -15,27 +15,38 @@ from ganengine.errors import UserError
 
 @dataclass(frozen=True)
 class _Options:
-    run: tyro.conf.Positional[Path]
-    """Folder of the run; it may be under way."""
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders of runs, which may be under way; several are put side by side."""
     out: Path | None = None
-    """File to write, .html; None: RUN/report.html."""
+    """File to write, .html; None: RUN/report.html, or report.html here for several runs."""
     overwrite: bool = False
     """Replace a file that is there already."""
 
 
 def report(argv: Sequence[str]) -> int:
     """Write the page and print where it is."""
-    options = parse(_Options, argv, "ganengine report", "Show a run in one HTML file that needs nothing else.")
+    description = "Show a run, or several side by side, in one HTML file that needs nothing else."
+    options = parse(_Options, argv, "ganengine report", description)
+    from ganengine.report.comparison import LIMIT, comparison
     from ganengine.report.page import page
     from ganengine.runfolder import RunFolder, write_whole
 
-    folder = RunFolder.open(options.run)
-    out = options.out or folder.path / "report.html"
+    if not options.runs:
+        raise UserError("expected the folder of a run, or of several; got none.")
+    if len(options.runs) > LIMIT:
+        raise UserError(f"expected at most {LIMIT} runs in one page, got {len(options.runs)}. Write several pages.")
+    folders = [RunFolder.open(path) for path in options.runs]
+    places = [folder.path.resolve() for folder in folders]
+    for place, folder in zip(places, folders, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f"{folder}: expected different runs; got this one twice. Name it once.")
+    alone = folders[0] if len(folders) == 1 else None
+    out = options.out or (alone.path / "report.html" if alone else Path("report.html"))
     if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):
         what = "a folder" if out.is_dir() else f'"{out.name}"'
         raise UserError(f"--out {out}: expected the name of an .html file, got {what}.")
     check_outputs([out], options.overwrite)
-    document = page(folder)
+    document = page(alone) if alone else comparison(folders)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, document)

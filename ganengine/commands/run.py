@@ -35,8 +35,6 @@ def run(argv: Sequence[str]) -> int:
             print(_usage())
             return 0
         raise UserError(f"expected the name of a variant first. {_installed()}")
-    if "" in argv:
-        raise UserError("expected words that are not empty; got one that is (a shell variable that is not set?).")
     variant = registry().variant(argv[0])
     settings = config.parse(variant, argv[1:], f"ganengine run {variant.name}").anchored()
     # Torch is imported from here on, when everything that can be checked without it has been.

@@ -276,9 +276,10 @@ def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
         UserError: a file stands where a folder is needed, or one of the files exists and that was not asked for.
     """
     for folder in {path.parent for path in paths}:
-        lowest = next(place for place in (folder, *folder.parents) if place.exists())
+        lowest = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
         if not lowest.is_dir():
-            raise UserError(f"{lowest}: expected a folder to write to; it is a file. Use another OUT.")
+            what = "a file" if lowest.exists() else "a link that leads nowhere"
+            raise UserError(f"{lowest}: expected a folder to write to; it is {what}. Use another OUT.")
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -115,7 +116,7 @@ def open_data(
         DataError: no such folder or source, fields that the data does not give, or data that is not usable as it is.
         PluginError: a source does not give what its record states.
     """
-    path = Path(argument).expanduser()
+    path = Path(os.path.expanduser(argument))  # pathlib's raises where there is no such user
     if argument and path.exists():
         source, word = _recognise(path, fields, sources, aligned), str(path)
     else:
@@ -208,7 +209,7 @@ def _unknown(argument: str, path: Path, sources: Mapping[str, DataSource]) -> Da
     """Return the error for a word that is neither a path nor a source, with the nearest of both."""
     if not argument:
         return DataError(f"Expected a folder or a data source ({_list(sources)}), got nothing.")
-    beside = [str(path.with_name(p.name)) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    beside = [str(path.with_name(p.name)) for p in path.parent.iterdir() if p.exists()] if path.parent.is_dir() else []
     if any(mark in argument for mark in "/\\~."):
         return DataError(f"{argument}: no such folder.{nearest(str(path), beside)}")
     return DataError(

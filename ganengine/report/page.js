@@ -3,12 +3,18 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const figures = [...document.querySelectorAll("figure[data-chart]")];
-  const images = [...document.querySelectorAll("#frames img")];
+  // The previews of each run, and every count of images that one of them is of.
+  const groups = [...document.querySelectorAll("[data-frames]")].map((place) => ({
+    images: [...place.querySelectorAll("img")], own: place.querySelector(".own"),
+  }));
+  const stops = [...new Set(groups.flatMap((group) => group.images.map(made)))].sort((a, b) => a - b);
   const margin = { top: 10, right: 12, bottom: 22, left: 48 };
   const height = 190;
   let axis = "images";
   let logarithmic = false;
-  let shown = images.length - 1;
+  let shown = stops.length - 1;
+
+  function made(image) { return Number(image.dataset.images); }
 
   // Numbers as people read them.
   function text(value) {
@@ -30,6 +36,7 @@
     return found;
   }
 
+  // The same on a logarithmic axis: round places between them where it spans less than a decade.
   function decades(low, high) {
     const found = [];
     for (let n = Math.floor(Math.log10(low)); n <= Math.ceil(Math.log10(high)); n++) {
@@ -38,7 +45,7 @@
         if (value >= low * 0.999 && value <= high * 1.001) found.push(value);
       }
     }
-    return found;
+    return found.length > 1 ? found : ticks(low, high, 3);
   }
 
   // What a chart needs to know of its vertical axis: the map from values to [0, 1], and where its lines are.
@@ -69,8 +76,11 @@
     return made;
   }
 
+  // Where the rows of a curve lie on the axis at hand.
+  function along(curve) { return data.x[curve.run][axis]; }
+
   function horizontal() {
-    const known = data.x[axis].filter((value) => value !== null);
+    const known = data.x.flatMap((run) => run[axis]).filter((value) => value !== null);
     let low = Math.min(...known), high = Math.max(...known);
     if (!known.length) { low = 0; high = 1; }
     if (low > 0 && low < high / 4) low = 0;
@@ -98,14 +108,15 @@
       const end = px(value) > width - margin.right - 14;
       element("text", { x: px(value), y: height - 6, "text-anchor": end ? "end" : "middle" }, svg, text(value));
     }
-    if (images.length && data.x.images.length) {
-      const place = px(position(Number(images[shown].dataset.images)));
+    if (stops.length && (axis === "images" || (data.x.length === 1 && data.x[0].images.length))) {
+      const place = px(position(stops[shown]));
       if (place >= margin.left && place <= width - margin.right) {
         element("line", { class: "shown", x1: place, x2: place, y1: margin.top, y2: height - margin.bottom }, svg);
       }
     }
-    const xs = data.x[axis];
-    chart.curves.forEach((curve, index) => {
+    const few = chart.curves.every((curve) => curve.values.length <= 30);
+    chart.curves.forEach((curve) => {
+      const xs = along(curve);
       let path = "", open = false;
       const alone = [];
       const drawable = (row) => row < xs.length && curve.values[row] !== null && y.at(curve.values[row]) !== null && xs[row] !== null;
@@ -117,40 +128,42 @@
         if (!open && !drawable(row + 1)) alone.push(point);
         open = true;
       });
-      if (path) element("path", { class: `curve s${index % 6}`, d: path }, svg);
-      const marked = curve.values.length <= 30 ? path.split(/[ML]/).filter(Boolean) : alone;
+      if (path) element("path", { class: `curve ${colour(curve)}`, d: path }, svg);
+      const marked = few ? path.split(/[ML]/).filter(Boolean) : alone;
       for (const point of marked) {
         const [cx, cy] = point.split(" ");
-        element("circle", { class: `dot s${index % 6}`, cx, cy, r: 2.2 }, svg);
+        element("circle", { class: `dot ${colour(curve)}`, cx, cy, r: 2.2 }, svg);
       }
     });
-    for (const value of chart.lines) {
+    for (const [index, value] of chart.lines.entries()) {
       const share = y.at(value);
       if (share === null) continue;
       element("line", { class: "level", x1: margin.left, x2: width - margin.right, y1: py(share), y2: py(share) }, svg);
-      element("text", { x: width - margin.right, y: py(share) - 4, "text-anchor": "end" }, svg, `equilibrium ${text(value)}`);
+      element("text", { x: width - margin.right, y: py(share) - 4, "text-anchor": "end" }, svg, ["equilibrium", chart.owners[index], text(value)].filter(Boolean).join(" "));
     }
     const cursor = element("line", { class: "at", y1: margin.top, y2: height - margin.bottom, visibility: "hidden" }, svg);
-    let row = xs.length - 1;
+    const places = [...new Set(chart.curves.flatMap(along))].filter((value) => value !== null).sort((a, b) => a - b);
+    let at = places.length - 1;
     const point = (to) => {
-      row = Math.max(0, Math.min(xs.length - 1, to));
-      if (xs[row] !== null) for (const side of ["x1", "x2"]) cursor.setAttribute(side, px(xs[row]));
+      if (!places.length) return;
+      at = Math.max(0, Math.min(places.length - 1, to));
+      for (const side of ["x1", "x2"]) cursor.setAttribute(side, px(places[at]));
       cursor.setAttribute("visibility", "visible");
-      legend(figure, chart, row, true);
+      legend(figure, chart, places[at]);
     };
-    const leave = () => { cursor.setAttribute("visibility", "hidden"); legend(figure, chart, xs.length - 1, false); };
+    const leave = () => { cursor.setAttribute("visibility", "hidden"); legend(figure, chart, null); };
     svg.addEventListener("pointermove", (event) => {
       const box = svg.getBoundingClientRect();
       const wanted = low + (((event.clientX - box.left) * width) / box.width - margin.left) / inner.width * (high - low);
-      point(nearest(xs, wanted));
+      point(nearest(places, wanted));
     });
     svg.addEventListener("pointerleave", leave);
     svg.addEventListener("blur", leave);
     svg.addEventListener("keydown", (event) => {
-      const move = { ArrowLeft: -1, ArrowRight: 1, Home: -xs.length, End: xs.length }[event.key];
-      if (move) { event.preventDefault(); point(row + move); }
+      const move = { ArrowLeft: -1, ArrowRight: 1, Home: -places.length, End: places.length }[event.key];
+      if (move) { event.preventDefault(); point(at + move); }
     });
-    legend(figure, chart, xs.length - 1, false);
+    legend(figure, chart, null);
   }
 
   function nearest(xs, wanted) {
@@ -163,50 +176,63 @@
 
   // Where so many images lie on the axis at hand.
   function position(count) {
-    return axis === "images" ? count : count === 0 ? 0 : data.x[axis][nearest(data.x.images, count)];
+    return axis === "images" ? count : count === 0 ? 0 : data.x[0][axis][nearest(data.x[0].images, count)];
   }
 
-  function legend(figure, chart, row, pointed) {
+  // Values at a place on the axis, or where the curves end.
+  function legend(figure, chart, at) {
     const place = figure.querySelector(".legend");
     place.replaceChildren();
-    if (pointed) {
-      const at = document.createElement("span");
-      at.textContent = `${text(data.x[axis][row])} ${axis}:`;
-      place.append(at);
+    if (at !== null) {
+      const told = document.createElement("span");
+      told.textContent = `${text(at)} ${axis}:`;
+      place.append(told);
     }
-    chart.curves.forEach((curve, index) => {
+    for (const curve of chart.curves) {
+      const xs = along(curve);
+      const ended = at !== null && !xs.some((value) => value !== null && value >= at);
+      const row = at === null ? xs.length - 1 : nearest(xs, at);
       const entry = document.createElement("span");
       const key = document.createElement("i");
-      key.className = `s${index % 6}`;
-      entry.append(key, `${curve.name} ${text(curve.values[row])}`);
+      key.className = colour(curve);
+      entry.append(key, `${curve.name} ${text(ended || !xs.length ? null : curve.values[row])}`);
       place.append(entry);
-    });
+    }
   }
+
+  function colour(curve) { return `s${curve.colour % 6}${curve.colour < 6 ? "" : " dashed"}`; }
+
+  function after(count) { return `after ${count.toLocaleString("en")} images`; }
 
   function redraw() { figures.forEach(draw); }
 
   function show(index) {
     shown = index;
-    images.forEach((image, at) => { image.hidden = at !== index; });
-    const told = `after ${Number(images[index].dataset.images).toLocaleString("en")} images`;
+    for (const { images, own } of groups) {
+      if (!images.length) continue;
+      const best = images[nearest(images.map(made), stops[index])];
+      for (const image of images) image.hidden = image !== best;
+      if (own) own.textContent = after(made(best));
+    }
+    const told = after(stops[index]);
     byId("frame").value = String(index);
     byId("frame").setAttribute("aria-valuetext", told);
     byId("shown").textContent = told;
     redraw();
   }
 
-  if (images.length) {
+  if (stops.length) {
     const player = byId("player"), play = byId("play"), enlarge = byId("enlarge");
     let timer = 0;
     const stop = () => { clearInterval(timer); timer = 0; play.textContent = "Play"; };
     player.hidden = false;
-    play.disabled = byId("frame").disabled = images.length < 2;
+    play.disabled = byId("frame").disabled = stops.length < 2;
     byId("frame").addEventListener("input", (event) => { stop(); show(Number(event.target.value)); });
     play.addEventListener("click", () => {
       if (timer) { stop(); return; }
       play.textContent = "Pause";
-      if (shown === images.length - 1) show(0);
-      timer = setInterval(() => { if (shown < images.length - 1) show(shown + 1); else stop(); }, 450);
+      if (shown === stops.length - 1) show(0);
+      timer = setInterval(() => { if (shown < stops.length - 1) show(shown + 1); else stop(); }, 450);
     });
     enlarge.addEventListener("click", () => {
       const large = byId("frames").classList.toggle("large");
@@ -223,10 +249,8 @@
   }
   // Also once a browser has restored the form of an earlier visit.
   window.addEventListener("pageshow", () => {
-    if (!figures.length) return;
-    logarithmic = byId("log").checked;
-    axis = byId("axis").value;
-    if (images.length) show(Number(byId("frame").value)); else redraw();
+    if (figures.length) { logarithmic = byId("log").checked; axis = byId("axis").value; }
+    if (stops.length) show(Number(byId("frame").value)); else redraw();
   });
   let width = 0;
   new ResizeObserver(() => {

@@ -174,7 +174,7 @@ def test_help_and_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 KEBAB = "name: expected small letters and digits, a letter first"
 WRONG: list[tuple[tuple[str, ...], str]] = [
     ((), "Missing from ganengine plugins new: STR Name of the variant"),
-    (("",), f'{KEBAB}, with single hyphens between words, as in my-gan; got ""'),
+    (("",), "expected words that are not empty"),
     (("My-Gan",), f'{KEBAB}, with single hyphens between words, as in my-gan; got "My-Gan"'),
     (("my_gan",), KEBAB),
     (("my gan",), KEBAB),

@@ -248,7 +248,7 @@ CONFIGS = {
     "code to load": ("variant: tiny-gan\nplugin: exploded.py", "--plugin belongs on the command line"),
     "another file of options": ("variant: tiny-gan\nconfig: exploded.yaml", "--config belongs on the command line"),
     "a list for a variant": ("variant: [tiny-gan]", ""),
-    "no mapping": ("- variant", "cannot be read"),
+    "no mapping": ("- variant", "it holds a list"),
     "nothing": ("", "cannot be read"),
     "no text": ("\x00\x01", "cannot be read"),
 }

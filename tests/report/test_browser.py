@@ -42,6 +42,39 @@ addEventListener("load", () => {
 """
 
 
+BESIDE = """
+addEventListener("load", () => {
+  const $ = (id) => document.getElementById(id);
+  const told = [];
+  const visible = () => [...document.querySelectorAll("#frames img:not([hidden])")].map((image) => image.alt);
+  told.push(...visible());
+  $("frame").value = "1";
+  $("frame").dispatchEvent(new Event("input"));
+  told.push($("shown").textContent, ...visible());
+  told.push(...[...document.querySelectorAll(".own")].map((place) => place.textContent));
+  const figure = document.querySelector("figure[data-chart]");
+  const shape = (name) => figure.querySelectorAll(name).length;
+  told.push("curves " + shape(".curve.s0") + shape(".curve.s1"));
+  const press = (key) => figure.querySelector("svg").dispatchEvent(new KeyboardEvent("keydown", { key }));
+  const legend = () => figure.querySelector(".legend").textContent;
+  told.push(legend());
+  press("Home");
+  told.push(legend());
+  press("End");
+  told.push(legend());
+  told.push("wide " + (document.documentElement.scrollWidth > innerWidth));
+  document.body.dataset.told = told.join("|");
+});
+"""
+
+
+def use(path: Path, script: str) -> None:
+    """Add a script to a page, whose own policy would not run one that is not its own: it is told of this one."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = path.read_text().replace("script-src ", f"script-src 'sha256-{digest}' ")
+    path.write_text(text.replace("</body>", f"<script>{script}</script></body>"))
+
+
 def browse(path: Path, profile: Path, *flags: str) -> tuple[str, list[str]]:
     """Return a page's document once its scripts have run, and what its console said."""
     assert BROWSER
@@ -69,13 +102,11 @@ def test_a_browser_draws_it_silently(
         assert console == []
         assert len(re.findall("<svg", document)) == (0 if state == "begun" else 4)
         return
-    # The page's own policy would not run a script that is not its own: it is told of this one.
-    digest = base64.b64encode(hashlib.sha256(USE.encode()).digest()).decode()
-    text = path.read_text().replace("script-src ", f"script-src 'sha256-{digest}' ")
-    path.write_text(text.replace("</body>", f"<script>{USE}</script></body>"))
+    use(path, USE)
     document, console = browse(path, tmp_path / "profile", "--window-size=500,900")
     assert console == []
     assert len(re.findall("<svg", document)) == 9
+    assert set(re.findall(">(equilibrium [^<]*)<", document)) == {"equilibrium 0.5", "equilibrium 0.693"}
     assert "NaN" not in document
     assert "Infinity" not in document
     (told,) = re.findall(r'data-told="([^"]*)"', document)
@@ -85,6 +116,33 @@ def test_a_browser_draws_it_silently(
         "visible 1",
         "large frames large",
         "legend 0.5 minutes:D(real) 0.7D(fake) 0.3",
+        "wide false",
+    ]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: `chromium` is not on PATH")
+def test_a_browser_draws_runs_over_each_other(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [make_run(name="long", ticks=4, previews=3), make_run(name="short", ticks=2, previews=1)]
+    path = tmp_path / "both.html"
+    assert main(["report", *map(str, runs), "--out", str(path)]) == 0
+    use(path, BESIDE)
+    document, console = browse(path, tmp_path / "profile", "--window-size=500,900")
+    assert console == []
+    assert "NaN" not in document
+    assert "Infinity" not in document
+    (told,) = re.findall(r'data-told="([^"]*)"', document)
+    assert told.split("|") == [
+        "Preview of long after 1,600 images",
+        "Preview of short after 0 images",
+        "after 800 images",
+        "Preview of long after 800 images",
+        "Preview of short after 0 images",
+        "after 800 images",
+        "after 0 images",
+        "curves 11",
+        "long 0.7short 0.7",
+        "800 images:long 0.7short 0.7",
+        "3,200 images:long 0.7short -",  # it has ended by then
         "wide false",
     ]
 

@@ -50,7 +50,7 @@ def test_it_overwrites_only_when_asked(make_run: Callable[..., Path], capsys: py
         ("RUN --out empty", "expected the name of an .html file, got a folder"),
         ("RUN --out file/page.html", "file: expected a folder to write to; it is a file"),
         ("RUN --seed 3", "Unrecognized options: --seed, 3"),
-        ("", "Missing from ganengine report"),
+        ("", "expected the folder of a run, or of several; got none"),
     ],
 )
 def test_wrong_use(
@@ -102,7 +102,7 @@ def test_it_imports_no_torch(make_run: Callable[..., Path]) -> None:
 def test_every_option_is_documented_with_its_default() -> None:
     (section,) = (part for part in DOCS.read_text().split("\n## ") if part.startswith("report\n"))
     for option in dataclasses.fields(report._Options):
-        if option.name != "run":
+        if option.name != "runs":
             default = {"None": "", "False": "off"}[str(option.default)]
             assert f"| `--{option.name}` | {default} |" in section
 

@@ -7,62 +7,24 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ganengine.errors import UserError
-from ganengine.report.page import flat, page
+from ganengine.report.page import page
+from ganengine.report.words import flat
 from ganengine.runfolder import RunFolder
+
+from .seen import Seen, read
 
 TERMS = ("d.d", "g.gan", "g.l1", "g", "D(real)", "D(fake)", "lr d", "lr g", "images_per_s", "data_wait", "memory_mb")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
-VOID = {"meta", "link", "input", "img"}
-
-
-@dataclass
-class Seen(HTMLParser):
-    """A page as a browser would take it apart."""
-
-    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    texts: dict[str, list[str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-        self._open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open:
-            self.texts.setdefault(self._open[-1], []).append(data)
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    def text(self, *tags: str) -> str:
-        return "\n".join(part for tag in tags or self.texts for part in self.texts.get(tag, []))
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.texts["script"][0])
 
 
 def see(run: Path) -> Seen:
-    seen = Seen()
-    seen.feed(page(RunFolder.open(run)).decode("utf-8"))
-    seen.close()
-    assert not seen._open
-    return seen
+    return read(page(RunFolder.open(run)))
 
 
 def test_everything_is_there(make_run: Callable[..., Path]) -> None:
@@ -83,7 +45,7 @@ def test_everything_is_there(make_run: Callable[..., Path]) -> None:
 
 def test_the_curves_are_the_logs_numbers_and_the_lines_those_of_equilibrium(make_run: Callable[..., Path]) -> None:
     data = see(make_run(ticks=3)).data
-    assert data["x"] == {"images": [800, 1600, 2400], "steps": [100, 200, 300], "minutes": [0.5, 1.0, 1.5]}
+    assert data["x"] == [{"images": [800, 1600, 2400], "steps": [100, 200, 300], "minutes": [0.5, 1.0, 1.5]}]
     charts = {curve["name"]: (curve["values"], chart) for chart in data["charts"] for curve in chart["curves"]}
     assert charts["g.l1"][0] == [0.1, 0.05, 0.0333333]
     lines = {name: chart["lines"] for name, (_, chart) in charts.items()}
@@ -157,15 +119,17 @@ def test_hostile_words_stay_words(
     assert any(curve["name"] == HOSTILE for chart in seen.data["charts"] for curve in chart["curves"])
 
 
-def test_names_that_are_no_text_and_yaml_that_unfolds_are_survived(
-    tmp_path: Path, make_run: Callable[..., Path]
-) -> None:
-    bomb = "variant: gan\na: &a [x, x, x, x, x, x, x, x, x]\n"
+def test_names_that_are_no_text_are_survived(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    renamed = make_run().rename(tmp_path / "na\udcffme")
+    assert len(page(RunFolder.open(renamed))) < 1 << 20
+
+
+def test_yaml_that_unfolds_is_refused(make_run: Callable[..., Path]) -> None:
+    bomb = "variant: no-such-gan\na: &a [x, x, x, x, x, x, x, x, x]\n"
     for one, two in zip("abcdefgh", "bcdefghi", strict=True):
         bomb += f"{two}: &{two} [{', '.join([f'*{one}'] * 9)}]\n"
-    run = make_run(config=bomb)
-    renamed = run.rename(tmp_path / "na\udcffme")
-    assert len(page(RunFolder.open(renamed))) < 1 << 20
+    with pytest.raises(UserError, match="aliases are not read here"):
+        page(RunFolder.open(make_run(config=bomb)))
 
 
 @pytest.mark.parametrize("ticks", [0, 1, 2])
@@ -177,7 +141,7 @@ def test_a_run_that_has_just_begun(ticks: int, previews: int, make_run: Callable
     assert ("There are no previews" in seen.text("p")) == (previews == 0)
     assert ("The log has no line yet" in seen.text("p")) == (ticks == 0)
     assert seen.text("p").count("None.") == 1
-    assert len(seen.data["x"]["steps"]) == ticks
+    assert len(seen.data["x"][0]["steps"]) == ticks
 
 
 def test_a_config_alone_is_a_report(tmp_path: Path) -> None:
@@ -189,7 +153,7 @@ def test_a_config_alone_is_a_report(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told(
     make_run: Callable[..., Path], write_log: Callable[..., None], tick: Callable[..., Any]
 ) -> None:
-    run = make_run(config="variant: gan\nadversarial: hinge\n")
+    run = make_run(config="variant: no-such-gan\nadversarial: hinge\n")
     bad = tick(2, loss={"g": None}, skipped=3)
     text = json.dumps(tick(4, loss={"g": 7.0}, skipped=4)).replace("7.0", "NaN")
     write_log(run, tick(1, loss={"g": 1.0}), bad, "{broken", tick(3, loss={"g": 2.0}, skipped=4), text)
@@ -207,7 +171,7 @@ def test_what_is_wrong_is_told(
         "loss g: no finite number in 2 of 4 lines of the log.",
         "Preview 000000000.png:",
         "environment.json is damaged",
-        "Variant gan with these options is not installed here",
+        "Variant no-such-gan with these options is not installed here",
         "Step 2: A gradient is not finite.",
     ):
         assert sentence in told, sentence
@@ -241,8 +205,7 @@ def test_a_long_run_stays_small(
     write_log(run, *lines)
     whole = page(RunFolder.open(run))
     assert len(whole) < 3_000_000
-    seen = Seen()
-    seen.feed(whole.decode())
+    seen = read(whole)
     (chart,) = (c for c in seen.data["charts"] if c["curves"][0]["name"] == "g")
     assert max(chart["curves"][0]["values"]) == 1e6
 
