@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ganengine.data.sources import SOURCES
 from ganengine.hookspecs import hookimpl
-from ganengine.variant import Component, DataSource
+from ganengine.variant import Component, DataSource, Metric
 
 GANENGINE_API = 1
 
@@ -25,6 +25,11 @@ def ganengine_commands() -> list[Component]:
         Component("sample", "draw pictures from a trained run", f"{where}.sample:sample"),
         Component("translate", "translate pictures, any size", f"{where}.translate:translate"),
         Component("eval", "measure a run on held-out data", f"{where}.evaluate:evaluate"),
+        Component(
+            "diagnose",
+            "d-optimum, modes: small games of known outcome",
+            "ganengine.diagnose.command:diagnose",
+        ),
         Component("import", "make a run of weights trained elsewhere", f"{where}.importing:import_weights"),
         Component("report", "one HTML page: curves, previews, figures", f"{where}.report:report"),
         Component("list", "what is installed", f"{where}.installed:show_list"),
@@ -84,14 +89,18 @@ def ganengine_augmentations() -> list[Component]:
 
 
 @hookimpl
-def ganengine_metrics() -> list[Component]:
-    """fn(output, target) -> [N], pictures on [0, 1]; see ganengine.metrics.pictures."""
-    where = "ganengine.metrics.pictures"
+def ganengine_metrics() -> list[Metric]:
+    """Of translations: see ganengine.metrics.pictures; of samples: see ganengine.metrics.samples."""
+    pictures, samples = "ganengine.metrics.pictures", "ganengine.metrics.samples"
     return [
-        Component("l1", "mean absolute difference on [0, 1]; lower is better", f"{where}:l1"),
-        Component("psnr", "peak signal-to-noise ratio in dB; higher is better", f"{where}:psnr"),
-        Component("ssim", "structural similarity; higher is better", f"{where}:ssim"),
-        Component("edge_ratio", "edge strength over that of the truth; blur is below 1", f"{where}:edge_ratio"),
+        Metric("l1", "mean absolute difference on [0, 1]; lower is better", f"{pictures}:l1"),
+        Metric("psnr", "peak signal-to-noise ratio in dB; higher is better", f"{pictures}:psnr"),
+        Metric("ssim", "structural similarity; higher is better", f"{pictures}:ssim"),
+        Metric("edge_ratio", "edge strength over that of the truth; blur is below 1", f"{pictures}:edge_ratio"),
+        Metric("coverage", "classes that hold at least 2 % of the samples", f"{samples}:coverage", "sample"),
+        Metric("class-accuracy", "share judged as the class asked for", f"{samples}:class_accuracy", "sample", True),
+        Metric("label-swap", "share whose judged class follows the label", f"{samples}:label_swap", "sample", True),
+        Metric("fd-judge", "Frechet distance of the judge's features; not FID", f"{samples}:fd_judge", "sample"),
     ]
 
 

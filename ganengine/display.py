@@ -6,13 +6,13 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, track
 from rich.progress import Task as Bar
 from rich.table import Column
 from rich.text import Text
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ganengine.clock import Clock
     from ganengine.config import Budget
     from ganengine.variant import Progress as At
+
+T = TypeVar("T")
 
 SPEED_WINDOW = 200
 """Steps over which the speed is averaged."""
@@ -31,6 +33,16 @@ def clock_text(seconds: float) -> str:
     minutes, rest = divmod(max(0.0, seconds), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:05.2f}"
+
+
+def bar(what: str) -> Callable[[Iterable[T], int], Iterable[T]]:
+    """Return fn(steps, how many) that shows work on standard error, where that is a terminal, as steps are taken."""
+
+    def shown(steps: Iterable[T], count: int) -> Iterable[T]:
+        console = Console(stderr=True)
+        return track(steps, what, count, console=console, disable=not console.is_terminal, transient=True)
+
+    return shown
 
 
 class PatientConsole(Console):

@@ -27,11 +27,12 @@ class Trained:
         device: where to compute; "auto" is a GPU where there is one.
         seed: for the draws of views; None: the run's own.
         statistics: what normalisation uses.
+        untrained: sample with the networks as they were before the first step, the baseline of every figure.
     """
 
     def __init__(
         self, folder: RunFolder, *, device: str = "auto", seed: int | None = None, statistics: Statistics = "own",
-        threads: int | None = None, precision: Precision | None = None,
+        threads: int | None = None, precision: Precision | None = None, untrained: bool = False,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.settings = folder.read_config(registry())
@@ -55,7 +56,8 @@ class Trained:
             if root.endswith("_ema"):
                 # Sampling uses the averaged networks where there are any.
                 saved[root.removesuffix("_ema") + slash + path] = saved.pop(name)
-        load_tensors(wanted, dataclasses.replace(self.checkpoint, networks=saved))
+        if not untrained:
+            load_tensors(wanted, dataclasses.replace(self.checkpoint, networks=saved))
         progress = Progress(at.step, at.images, int(meta["horizon"]), at.stage, at.images - at.stage_start)
         self.sampler = Sampler(
             networks,

@@ -373,6 +373,17 @@ class Component:
         return load_object(self.build, self.name)
 
 
+@dataclass(frozen=True)
+class Metric(Component):
+    """Something that `ganengine eval` measures of one kind of view."""
+
+    view: Literal["translate", "sample"] = "translate"
+    """translate: fn(output, target) -> [N], each picture against its truth. sample: fn(evidence) -> a number for all
+    samples, by what a judge says of them (ganengine.metrics.samples.Evidence)."""
+    by_class: bool = False
+    """Sample only: it needs samples of a stated class."""
+
+
 def load_object(reference: str, who: str) -> Any:
     """Import what "module:attribute" names.
 

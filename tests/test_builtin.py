@@ -26,7 +26,10 @@ def components(hook: str):
         ("ganengine_penalties", {"gp", "r1", "r2", "drift"}),
         ("ganengine_initialisers", set(INITIALISERS)),
         ("ganengine_augmentations", {"diffaugment", "ada"}),
-        ("ganengine_metrics", {"l1", "psnr", "ssim", "edge_ratio"}),
+        (
+            "ganengine_metrics",
+            {"l1", "psnr", "ssim", "edge_ratio", "coverage", "class-accuracy", "label-swap", "fd-judge"},
+        ),
         ("ganengine_optimizers", {"adam", "adamw", "sgd", "rmsprop"}),
     ],
 )

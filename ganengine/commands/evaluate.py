@@ -1,18 +1,29 @@
-"""`ganengine eval`: measure a run on held-out data, with the protocol written into the result."""
+"""`ganengine eval`: measure a run, with the protocol written into the result.
+
+What is measured follows from the view: translations are compared with the truth, picture by picture; samples are looked
+at by a judge, all of them together.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from ganengine.commands.arguments import parse
 from ganengine.config import Precision, check_ranges
 from ganengine.errors import DataError, UserError
+from ganengine.variant import Component, Metric
+
+if TYPE_CHECKING:
+    from ganengine.judging import LabelledData
+    from ganengine.metrics.judge import Judge, Verdict
+    from ganengine.trained import Trained
+    from ganengine.variant import View
 
 
 @dataclass(frozen=True)
@@ -22,13 +33,20 @@ class _Options:
     data: tyro.conf.Positional[str] = ""
     """Data to measure on; nothing: what the run was trained on."""
     split: str = "test"
-    """Split to measure on."""
-    metrics: str = "l1,psnr"
-    """Names of metrics, comma-separated."""
+    """Split that translations are measured on."""
+    metrics: str | None = None
+    """Names of metrics, comma-separated; None: l1,psnr; of samples coverage,fd-judge and, where
+    a class is asked for, class-accuracy."""
+    samples: int = 2000
+    """How many samples to make and judge."""
+    baseline: Literal["none", "untrained"] = "none"
+    """untrained: the same figures of the networks before their first step beside those of samples."""
+    judge_least: float = 0.97
+    """Share of held-out pictures that the judge must get right to be believed."""
     view: str | None = None
-    """Which translation of the variant; None: its first."""
+    """Which view of the variant; None: its first translation, else its first samples."""
     stats: Literal["own", "running"] = "own"
-    """own: each picture's own statistics where batch norm is used; running: the training's."""
+    """own: each picture's own statistics where batch norm is used; running: the training's, as for samples always."""
     seed: int | None = None
     """Seed of the noise; None: the run's own."""
     device: str = "auto"
@@ -40,16 +58,21 @@ class _Options:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """Compare a run's translations with the truth and print the figures."""
-    options = parse(_Options, argv, "ganengine eval", "Measure a run on held-out data.")
+    """Measure a run and print the figures."""
+    options = parse(_Options, argv, "ganengine eval", "Measure a run.")
     check_ranges(options)
+    if options.samples < 2:
+        raise UserError(f"--samples: expected at least 2, got {options.samples}.")
+    if not 0 <= options.judge_least <= 1:
+        raise UserError(f"--judge-least: expected a share from 0 to 1, got {options.judge_least}.")
     from ganengine.plugins import registry
 
-    names = [name.strip() for name in options.metrics.split(",") if name.strip()]
-    if not names:
+    names = None if options.metrics is None else [name.strip() for name in options.metrics.split(",") if name.strip()]
+    if names is not None and not names:
         raise UserError("--metrics: expected names such as l1,psnr; got none.")
-    metrics = {name: registry().get("metric", name).load() for name in names}
-    result = measure(options, metrics)
+    for name in names or ():
+        registry().get("metric", name)
+    result = measure(options, names)
     if options.json:
         print(json.dumps(result))
     else:
@@ -57,21 +80,90 @@ def evaluate(argv: Sequence[str]) -> int:
     return 0
 
 
-def measure(options: _Options, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures of `metrics` on a split, with the protocol."""
-    from ganengine.data.loader import Loader
-    from ganengine.data.pictures import to_uint8
-    from ganengine.metrics.pictures import average
-    from ganengine.plugins import registry
+def measure(options: _Options, names: Sequence[str] | None) -> dict[str, Any]:
+    """Return the figures of the metrics called `names`, or of those that fit the view, with the protocol.
+
+    Raises:
+        UserError: a metric that does not fit the view.
+    """
     from ganengine.runfolder import RunFolder
-    from ganengine.session import data_options, open_dataset
     from ganengine.trained import Trained
 
     folder = RunFolder.open(options.run)
     trained = Trained(
         folder, device=options.device, seed=options.seed, statistics=options.stats, precision=options.precision
     )
-    view = trained.sampler.view("translate", options.view)
+    view = _view(trained, options.view)
+    metrics = _metrics(view, names)
+    averaged = any("_ema/" in name for name in trained.checkpoint.networks)
+    about = {
+        "schema": 1,
+        "variant": trained.settings.variant.name,
+        "run": str(folder),
+        "step": trained.checkpoint.step,
+        "images": trained.sampler.progress.images,
+    }
+    measured = _translations if view.kind == "translate" else _samples
+    figures = measured(trained, view, options, metrics)
+    return {**about, **figures, "weights": "averaged (EMA)" if averaged else "as trained"}
+
+
+def _view(trained: Trained, name: str | None) -> View:
+    """Return the view called `name`, or the first translation, or the first samples."""
+    kinds = {view.kind for view in trained.sampler.views.values()}
+    return trained.sampler.view(("translate", "sample") if name or "translate" not in kinds else "translate", name)
+
+
+def _metrics(view: View, names: Sequence[str] | None) -> dict[str, Callable[..., Any]]:
+    """Return the metrics called `names`, or the usual ones of such a view.
+
+    Raises:
+        UserError: one of them does not fit the view.
+    """
+    from ganengine.plugins import registry
+
+    records = {name: _as_metric(entry.record) for name, entry in registry().entries["metric"].items()}
+    if names is None:
+        usual = ("l1", "psnr") if view.kind == "translate" else ("coverage", "class-accuracy", "fd-judge")
+        names = [name for name in usual if _fits(records[name], view)]
+    unfit = [name for name in names if not _fits(records[name], view)]
+    if unfit:
+        odd = records[unfit[0]]
+        needs = "translations, beside their truth" if odd.view == "translate" else "samples, by a judge"
+        needs += ", of a stated class" * odd.by_class
+        made = "translations" if view.kind == "translate" else "samples" if view.label else "samples of no stated class"
+        fitting = ", ".join(name for name, record in records.items() if _fits(record, view))
+        raise UserError(
+            f"--metrics: {odd.name} is a figure of {needs}; the view of this run makes {made}. Use some of: {fitting}."
+        )
+    return {name: records[name].load() for name in names}
+
+
+def _as_metric(record: Component) -> Metric:
+    """Return the record of a metric; one that says nothing of views measures translations."""
+    return record if isinstance(record, Metric) else Metric(record.name, record.summary, record.build)
+
+
+def _fits(record: Metric, view: View) -> bool:
+    return record.view == view.kind and (view.label is not None or not record.by_class)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Translations
+
+
+def _translations(
+    trained: Trained, view: View, options: _Options, metrics: dict[str, Callable[..., Any]]
+) -> dict[str, Any]:
+    """Compare the translations of a split with the truth."""
+    from ganengine.data.loader import Loader
+    from ganengine.data.pictures import to_uint8
+    from ganengine.metrics.pictures import average
+    from ganengine.plugins import registry
+    from ganengine.session import data_options, open_dataset
+
+    if options.baseline != "none":
+        raise UserError("--baseline: there is none beside translations; leave it out, or name a view of samples.")
     engine = trained.settings.engine
     # One bad picture would leave its place to the next: a figure is over all pictures or none.
     engine = replace(engine, data=options.data or engine.data, bad_images="fail")
@@ -95,18 +187,11 @@ def measure(options: _Options, metrics: dict[str, Any]) -> dict[str, Any]:
         pair = [torch.from_numpy(to_uint8(images)).movedim(-1, 1) / 255.0 for images in (output, part[view.target])]
         for name, metric in metrics.items():
             values[name].append(metric(*pair))
-    averaged = any("_ema/" in name for name in trained.checkpoint.networks)
     return {
-        "schema": 1,
-        "variant": trained.settings.variant.name,
-        "run": str(folder),
-        "step": trained.checkpoint.step,
-        "images": trained.sampler.progress.images,
         "split": options.split,
         "metrics": {
             name: dict(zip(("value", "n"), average(torch.cat(found)), strict=True)) for name, found in values.items()
         },
-        "weights": "averaged (EMA)" if averaged else "as trained",
         "protocol": (
             f"{view.source} -> {view.target}, {count} pictures of split {options.split} resized to "
             f"{engine.size} x {engine.size} ({engine.resize}), output and truth rounded to 8 bits on [0, 1], "
@@ -116,15 +201,96 @@ def measure(options: _Options, metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+# ----------------------------------------------------------------------------------------------------------------
+# Samples
+
+
+def _samples(trained: Trained, view: View, options: _Options, metrics: dict[str, Callable[..., Any]]) -> dict[str, Any]:
+    """Let a judge look at samples, and at those of the untrained networks where that is asked for."""
+    from ganengine.display import bar
+    from ganengine.judging import judge_of, open_labelled
+    from ganengine.plugins import registry
+    from ganengine.trained import Trained
+
+    variant = trained.settings.variant
+    if trained.spec.fields["real"].kind != "image":
+        raise UserError(
+            f"{trained.folder}: a judge looks at pictures, this run makes points. Use `ganengine diagnose modes`."
+        )
+    engine = trained.settings.engine
+    data = open_labelled(options.data or engine.data or variant.data or "", engine, registry(), variant.fields)
+    judge = judge_of(
+        data, least=options.judge_least, device=trained.hardware.device, progress=bar("training the judge")
+    )  # fmt: skip
+    real = judge.look(data.train(options.samples).pictures)
+    figures = _judged(judge, data, trained, view, options.samples, real, metrics)
+    if options.baseline == "untrained":
+        before = Trained(
+            trained.folder, device=options.device, seed=options.seed, precision=options.precision, untrained=True
+        )
+        baseline = _judged(judge, data, before, view, options.samples, real, metrics)["metrics"]
+        figures["baseline"] = {
+            "weights": "untrained",
+            "metrics": {
+                name: {**found, "ratio": figures["metrics"][name]["value"] / found["value"] if found["value"] else None}
+                for name, found in baseline.items()
+            },
+        }
+    figures["judge"] = {"accuracy": judge.accuracy, "n": judge.held_out, "split": data.held_out_split}
+    asked = "each class asked for in turn" if view.label else "no class asked for"
+    figures["protocol"] = (
+        f"{options.samples} pictures: {view.summary}, {asked}, rounded to 8 bits, seed {trained.sampler.seed}, "
+        f"precision {trained.hardware.precision}, running statistics; judge of {data.argument} at {engine.size} x "
+        f"{engine.size}, right on {judge.accuracy:.2%} of {judge.held_out} pictures of split {data.held_out_split} "
+        f"that it was not trained on; fd-judge against {len(real.classes)} training pictures, not FID"
+    )
+    return figures
+
+
+def _judged(
+    judge: Judge,
+    data: LabelledData,
+    trained: Trained,
+    view: View,
+    count: int,
+    real: Verdict,
+    metrics: dict[str, Callable[..., Any]],
+) -> dict[str, Any]:
+    from ganengine.judging import gather
+    from ganengine.metrics.samples import class_accuracies, class_shares
+
+    evidence = gather(judge, data, trained.sampler, view, trained.spec, count, real)
+    figures: dict[str, Any] = {
+        "metrics": {name: {"value": metric(evidence), "n": count} for name, metric in metrics.items()},
+        "classes": {"names": data.names, "share": class_shares(evidence).tolist()},
+    }
+    if evidence.asked is not None:
+        figures["classes"]["accuracy"] = class_accuracies(evidence).tolist()
+    return figures
+
+
 def _print(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    baseline = result.get("baseline")
+    headings = ["metric", "value", *([baseline["weights"], "ratio"] if baseline else []), "n"]
     table = Table(title=f"{result['run']}, step {result['step']}")
-    for heading in ("metric", "value", "pictures"):
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for name, figure in result["metrics"].items():
-        table.add_row(name, f"{figure['value']:.4f}", str(figure["n"]))
+        beside: list[str] = []
+        if baseline:
+            found = baseline["metrics"][name]
+            ratio = found["ratio"]
+            beside = [f"{found['value']:.4f}", "" if ratio is None else f"{ratio:.4f}"]
+        table.add_row(name, f"{figure['value']:.4f}", *beside, str(figure["n"]))
     console = Console()
     console.print(table)
+    if "classes" in result:
+        classes = result["classes"]
+        shown = Table("class", "share", *(["accuracy"] if "accuracy" in classes else []))
+        for place, name in enumerate(classes["names"]):
+            shown.add_row(name, *(f"{classes[key][place]:.3f}" for key in ("share", "accuracy") if key in classes))
+        console.print(shown)
     console.print(f"{result['protocol']}; weights {result['weights']}", highlight=False)

@@ -120,6 +120,7 @@ class ConditionalConfig(TwoPlayerConfig):
     """Options of a game of one G and one D that both take a label."""
 
     conditional: ClassVar[bool] = True
+    """Both networks take a label."""
 
     fake_labels: Literal["uniform", "data"] = "uniform"
     """Labels of generated samples: drawn uniformly, or those of the real batch."""

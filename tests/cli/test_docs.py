@@ -12,6 +12,7 @@ import pytest
 from ganengine.builtin import ganengine_commands
 from ganengine.commands import evaluate, sample, translate
 from ganengine.config import Budget, RunOptions
+from ganengine.diagnose.command import DOptimum, ModesOptions
 
 TEXT = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
 SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")}
@@ -22,8 +23,10 @@ FORMS: dict[str, Any] = {
     "translate": translate._Options,
     "eval": evaluate._Options,
 }
+DIAGNOSES = (DOptimum, ModesOptions)
 POSITIONAL = {"run", "source", "target", "data"}
 OTHERS = {"--json", "--deep", "--quick", "--help", "--plugin", "--lambda-l1", "--no-flip", "--direction", "--summary"}
+OTHERS |= {"--no-plot"}
 
 OPTIONS = [
     (command, f) for command, form in FORMS.items() for f in dataclasses.fields(form) if f.name not in POSITIONAL
@@ -43,7 +46,7 @@ def test_every_option_is_there_with_its_default(command: str, field: dataclasses
 
 
 def test_no_option_is_there_that_is_not() -> None:
-    known = {flag(f.name) for form in FORMS.values() for f in dataclasses.fields(form)} | OTHERS
+    known = {flag(f.name) for form in (*FORMS.values(), *DIAGNOSES) for f in dataclasses.fields(form)} | OTHERS
     assert set(re.findall(r"--[a-z][a-z0-9-]*", TEXT)) - known == {"--max-"} & set(re.findall(r"--[a-z-]+", TEXT))
 
 

@@ -1,0 +1,1 @@
+"""Conditional batch norm GAN for ganengine: one generator for many classes, as in SNGAN, SAGAN and BigGAN."""
