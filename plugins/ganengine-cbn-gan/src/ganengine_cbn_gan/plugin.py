@@ -30,7 +30,7 @@ def ganengine_variants() -> list[Variant]:
             views="ganengine.two_player.views:build",
             equilibrium="ganengine.two_player.equilibrium:build",
             data="glyphs",
-            defaults={"size": 28, "batch": 64, "flip": False, "preview": 80, "ema-images": 2000},
+            defaults={"size": 28, "batch": 64, "flip": False, "preview": 80, "ema-images": 2000, "horizon": 60_000},
             presets={
                 "sngan": {
                     **IMAGENET,

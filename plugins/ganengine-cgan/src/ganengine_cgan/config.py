@@ -24,6 +24,8 @@ class CGANConfig(ConditionalConfig):
     label in G, no inner ReLU, dropout on the input of layers in both networks."""
     dropout: float = 0.5
     """Share of D's pieces (inner-relu) or of both networks' inputs of layers (paper) that is dropped in training."""
+    lr: float = 1e-3
+    """Learning rate of both networks; at 2e-4 the label is listened to five times later."""
     decay: float = 1.0
     """Divide both learning rates by this after each step, down to 1e-6; 1.00004 in the paper."""
 

@@ -26,7 +26,7 @@ def ganengine_variants() -> list[Variant]:
             views="ganengine.two_player.views:build",
             equilibrium="ganengine.two_player.equilibrium:build",
             data="glyphs",
-            defaults={"size": 28, "batch": 64, "flip": False, "preview": 80, "ema-images": 2000},
+            defaults={"size": 28, "batch": 64, "flip": False, "preview": 80, "ema-images": 2000, "horizon": 400_000},
             presets={
                 "doc": {"order": "simultaneous", "lr": 1e-4, "betas": [0.9, 0.999], "adam-eps": 1e-7, "ema-images": 0},
                 "paper": {

@@ -57,6 +57,7 @@ def ganengine_variants() -> list[Variant]:
             GANConfig,
             "The game itself, between two multilayer perceptrons.",
             "arXiv:1406.2661",
+            defaults={"horizon": 300_000},
             presets={
                 "doc-small": {
                     **PLAIN,
@@ -88,6 +89,7 @@ def ganengine_variants() -> list[Variant]:
             DCGANConfig,
             "Convolutional GAN with batch norm: trains stably, D is a usable feature extractor.",
             "arXiv:1511.06434",
+            defaults={"horizon": 60_000},
             presets={
                 "paper": dict(DCGAN),
                 "doc-faces": {
@@ -107,6 +109,7 @@ def ganengine_variants() -> list[Variant]:
             LSGANConfig,
             "Least squares instead of cross-entropy: fakes far from the boundary are still pulled.",
             "arXiv:1611.04076",
+            defaults={"horizon": 60_000},
             presets={
                 "paper": {**DCGAN, "batch": 64, "lr": 1e-3},
                 "pearson": {"fake-target": -1.0, "real-target": 1.0, "generator-target": 0.0},
@@ -117,6 +120,7 @@ def ganengine_variants() -> list[Variant]:
             WGANConfig,
             "Wasserstein GAN: a critic with clipped weights, whose estimate tracks quality.",
             "arXiv:1701.07875",
+            defaults={"horizon": 150_000},
             presets={"paper": {**DCGAN, "batch": 64}},
         ),
         _variant(
@@ -124,6 +128,7 @@ def ganengine_variants() -> list[Variant]:
             WGANGPConfig,
             "Wasserstein GAN with a penalty on the critic's gradient instead of clipping.",
             "arXiv:1704.00028",
+            defaults={"horizon": 150_000},
             presets={
                 "paper": {**DCGAN, "batch": 64, "prior": "normal", "d-norm": "layer"},
                 "toy": {"latent": 2, "betas": [0.5, 0.9], "batch": 256, "penalty-weight": 0.1, "ema-images": 0},
