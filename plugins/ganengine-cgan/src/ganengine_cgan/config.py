@@ -26,6 +26,8 @@ class CGANConfig(ConditionalConfig):
     """Share of D's pieces (inner-relu) or of both networks' inputs of layers (paper) that is dropped in training."""
     lr: float = 1e-3
     """Learning rate of both networks; at 2e-4 the label is listened to five times later."""
+    lr_ramp: Literal["constant", "linear"] = "linear"
+    """linear: to 0 over the second half of the horizon; constant."""
     decay: float = 1.0
     """Divide both learning rates by this after each step, down to 1e-6; 1.00004 in the paper."""
 
