@@ -20,7 +20,7 @@ from ganengine.data.loader import Loader
 from ganengine.data.options import DataOptions
 from ganengine.data.sources import open_data
 from ganengine.display import Display
-from ganengine.errors import DataError, UserError
+from ganengine.errors import CheckpointError, DataError, UserError
 from ganengine.hardware import Hardware, choose
 from ganengine.plugins import Registry, registry
 from ganengine.runfolder import RunFolder
@@ -92,7 +92,13 @@ class Session:
         try:
             for fault in faults:
                 session.display.note(f"Passed over a checkpoint: {fault}")
-            session.trainer.load(saved)
+            try:
+                session.trainer.load(saved)
+            except CheckpointError as error:
+                changed = session._changed(saved)
+                if not changed:
+                    raise
+                raise CheckpointError(f"{error} Options have changed since ({changed}): put them back.") from error
             for warning in session._promises(saved):
                 session.display.note(warning)
         except BaseException:
@@ -190,18 +196,22 @@ class Session:
             self.trainer.players.start_averages()  # a run without averages gives the networks to begin them at
         self.display.note(f"Took {len(fitting)} of {len(tensors)} tensors over from {path}, step {saved.step}.")
 
-    def _promises(self, saved: checkpoint.Checkpoint) -> list[str]:
-        """Return why going on may not be bit for bit what an unbroken run would have been."""
-        told = []
+    def _changed(self, saved: checkpoint.Checkpoint) -> str:
+        """Return which options are not those that a checkpoint was written with, and what they were."""
         then, now = saved.meta.get("options") or {}, self.settings.to_dict()
-        changed = [
+        return ", ".join(
             f"{name} was {then[name]}, is {now[name]}"
             for name in now
             if name in then and name not in FREE and then[name] != now[name]
-        ]
+        )
+
+    def _promises(self, saved: checkpoint.Checkpoint) -> list[str]:
+        """Return why going on may not be bit for bit what an unbroken run would have been."""
+        told = []
+        changed = self._changed(saved)
         if changed:
             told.append(
-                f"Options have changed since the checkpoint ({', '.join(changed)}): going on with the new ones, but "
+                f"Options have changed since the checkpoint ({changed}): going on with the new ones, but "
                 "not as an unbroken run would have."
             )
         if saved.meta["ganengine"] != __version__:

@@ -159,7 +159,7 @@ def test_options_that_do_not_fit_the_networks_are_refused(go: Go, run: Path, tre
     before = tree(run)
     done = go("resume", run, "--max-steps", 7)
     assert done.status == 2
-    assert "width was 8, is 4" in done.out
+    assert "width was 8, is 4" in done.err
     assert "its tensors do not fit these networks" in done.err
     assert tree(run) == before
 

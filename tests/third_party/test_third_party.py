@@ -21,6 +21,8 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = Path(__file__).parent / "distributions"
 THEIRS = ("dots", "broken", "future", "clash")
+OTHERS = sorted({point.name for point in importlib.metadata.entry_points(group="ganengine")} - {"pix2pix"})
+"""Plugins that happen to be installed beside the tests; they play no part here."""
 FAULTY = ("broken", "future", "clash")
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
 SMALL = ("--threads", "1", "--precision", "fp32")
@@ -76,7 +78,7 @@ def pip(*arguments: str | Path) -> None:
 
 def environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GANENGINE_"))}
-    return {**inherited, "GANENGINE_BUILD": "off", "OMP_NUM_THREADS": "1"}
+    return {**inherited, "GANENGINE_BLOCK": ",".join(OTHERS), "GANENGINE_BUILD": "off", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +157,11 @@ def test_doctor_names_every_fault_with_reason_and_remedy(ganengine: Command) -> 
 
 
 def test_block_and_strict(ganengine: Command) -> None:
-    blocked = ganengine("plugins", "doctor", GANENGINE_BLOCK="ganengine-broken, future,clash").stdout
+    blocked = ganengine(
+        "plugins", "doctor", GANENGINE_BLOCK=", ".join(["ganengine-broken", "future,clash", *OTHERS])
+    ).stdout
     assert "LEFT OUT" not in blocked
-    assert blocked.count("blocked") == 3
+    assert blocked.count("blocked") == 3 + len(OTHERS)
     strict = ganengine("list", status=2, GANENGINE_STRICT_PLUGINS="1")
     assert strict.stdout == ""
     assert all(f"ganengine-{name}" in strict.stderr for name in FAULTY)

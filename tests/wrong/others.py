@@ -1,4 +1,4 @@
-"""Commands that there are not, and wrong use of `bench` and `doctor`."""
+"""Commands that there are not, and wrong use of `bench`, `diagnose` and `doctor`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ WRONG = {
     "bench ops --device gpu": '--device: expected auto, cpu, cuda or cuda:N, got "gpu"',
     "bench ops --device cuda:99": '"cuda:99" is not there',
     "bench ops --slow": "Unrecognized options: --slow",
+    "diagnose nothing": 'expected one of d-optimum, modes, got "nothing"',
+    "diagnose modes": "expected names of variants",
+    "diagnose modes pix2pix --out made": "The variant needs A, B, the data source ring gives real, label",
+    "diagnose modes nope --out made": 'No variant is called "nope"',
+    "diagnose modes pix2pix --minutes -1": "--minutes: expected a number above 0, got -1.0",
+    "diagnose d-optimum --seed x": "Error parsing --seed",
     "doctor more": "Unrecognized options: more",
     "doctor --deep": "Unrecognized options: --deep",
     "doctor --json=x": "Unrecognized options: x",

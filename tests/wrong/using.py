@@ -91,7 +91,7 @@ WRONG = {
     "eval RUN --metrics ,": "--metrics: expected names such as l1,psnr; got none",
     "eval RUN --metrics": "Missing value for argument '--metrics'",
     "eval RUN --split tset": 'The data has no split "tset"',
-    "eval RUN --view sketch": 'does not have a translate view called "sketch"',
+    "eval RUN --view sketch": 'does not have a translate or sample view called "sketch"',
     "eval RUN --stats none": "invalid choice 'none' for argument '--stats'",
     f"eval RUN --seed -{'9' * 30}": "--seed: expected a number of at least",
     "eval RUN --device meta": '--device: expected auto, cpu, cuda or cuda:N, got "meta"',

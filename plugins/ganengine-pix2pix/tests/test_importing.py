@@ -507,7 +507,7 @@ WRONG: list[tuple[str, str]] = [
     ("pix2pix G.pth --batch 0", "--batch: expected a number from 1"),
     ("pix2pix G.pth --levels 0", "--levels: expected a number from 1 to 10, got 0"),
     ("pix2pix G.pth --out folder", "--out folder: expected a name that is free"),
-    ("pix2pix G.pth --out G.pth/run", "cannot be made: Not a directory"),
+    ("pix2pix G.pth --out G.pth/run", "expected a folder to make it in; G.pth is none"),
     ("pix2pix G.pth --init-from folder", "--init-from: expected weights from the files alone"),
     ("pix2pix G.pth --data nowhere", '"nowhere": no such folder, and no data source of that name'),
     ("pix2pix G.pth --device cuda:99", '"cuda:99" is not there'),
