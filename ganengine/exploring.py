@@ -76,6 +76,8 @@ def interpolated(draw: Draw, z: Tensor, y: Tensor | None, steps: int, way: Way) 
     rows = len(z) // 2
     path = between(z[:rows], z[rows:], torch.linspace(0, 1, steps), way).flatten(0, 1)
     pictures = draw(path, None if y is None else y.repeat_interleave(steps, 0))
+    if pictures.dim() != 4:  # points have no edges
+        return Sheet(pictures, steps)
     grid = _grid(pictures, steps)
     ends = (edge_strength(grid[:, 0]) + edge_strength(grid[:, -1])) / 2
     middle, blend = edge_strength(grid[:, steps // 2]), edge_strength((grid[:, 0] + grid[:, -1]) / 2)

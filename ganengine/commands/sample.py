@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ def sample(argv: Sequence[str]) -> int:
     options = parse(_Options, argv, "ganengine sample", "Draw pictures from a trained run.")
     check_ranges(options)
     asked = [name for name in KINDS if getattr(options, name)]
+    if options.class_ is not None and {"class_grid", "morph", "ablate", "gif"} & set(asked):
+        asked.insert(0, "class")
     if len(asked) > 1:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
         raise UserError(f"expected one thing to draw, got {flags}. Use one of them at a time.")
@@ -99,6 +102,11 @@ def sample(argv: Sequence[str]) -> int:
     trained = Trained(folder, device=options.device, seed=options.seed, statistics=options.stats)
     if options.class_ is not None:
         asked.insert(0, "class")
+    if asked and not any(view.kind == "sample" for view in trained.sampler.views.values()):
+        raise UserError(
+            f"--{asked[0].replace('_', '-')}: expected a variant that makes samples of noise; "
+            f"{trained.settings.variant.name} starts from pictures. Leave the option out."
+        )
     view = trained.sampler.view(("sample",) if asked else ("sample", "grid"), options.view)
     numbers: Mapping[str, float] = {}
     if view.kind == "grid":
@@ -109,13 +117,23 @@ def sample(argv: Sequence[str]) -> int:
         singles, numbers = found.pictures, found.numbers
         whole = sheet(singles, columns=found.columns) if singles.dim() == 4 else _points(trained, singles)
     out = options.out or folder.path / "drawn"
-    if options.separate and singles.dim() == 4:
+    if options.separate and singles.dim() != 4:
+        raise UserError("--separate: expected a variant that makes pictures; this one makes points. Leave it out.")
+    if options.separate:
         pictures = {out / f"{index:06d}.png": picture for index, picture in enumerate(to_uint8(singles))}
     else:
-        words = [f"{trained.sampler.progress.images:09d}", *(word.replace("_", "-") for word in asked)]
+        words = [f"{trained.sampler.progress.images:09d}", *(_told(word, options) for word in asked)]
+        words += [] if options.truncation == 1 else [f"truncation{options.truncation:g}"]
         seed = "" if options.seed is None else f"-seed{options.seed}"
         pictures = {out / f"{'-'.join(words)}-{len(singles)}{seed}.png": whole}
     return _write(pictures, numbers, options.overwrite)
+
+
+def _told(name: str, options: _Options) -> str:
+    """Return an option and its value for the name of a file: class-3, morph-3-8, class-grid."""
+    value = getattr(options, "class_" if name == "class" else name)
+    words = [name.replace("_", "-"), *([] if value is True else [str(value)])]
+    return re.sub(r"[^\w.]+", "-", "-".join(words))
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -249,7 +267,7 @@ def _write(pictures: Mapping[Path, np.ndarray], numbers: Mapping[str, float], ov
 
 def _film(options: _Options) -> int:
     """Make an animation of the previews of a run."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     from ganengine.runfolder import RunFolder, write_whole
 
@@ -259,7 +277,12 @@ def _film(options: _Options) -> int:
         raise UserError(f"{folder.samples}: expected previews to make a film of; there are none. Train with --preview.")
     film = (options.out or folder.path / "drawn") / "film.gif"
     check_outputs([film], options.overwrite)
-    frames = [Image.open(path).convert("RGB") for path in paths]
+    try:
+        frames = [Image.open(path).convert("RGB") for path in paths]
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{folder.samples}: a preview is damaged ({error}). Remove it, and make the film again."
+        ) from error
     frames = [frame.resize(frames[-1].size) for frame in frames]  # of a network that grows all are shown in one size
     data = io.BytesIO()
     frames[0].save(data, format="GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)

@@ -74,6 +74,8 @@ def plan(source: Path, target: Path) -> Plan:
         return Plan((Job(source, source.name, f"{source.stem}.png"),), target)
     if not source.exists():
         raise UserError(f"{source}: expected a picture or a folder of pictures; there is none.")
+    if is_picture(target.name) and not target.is_dir():
+        raise UserError(f"{target}: expected a folder or a .zip file to write to, as {source} may hold many pictures.")
     folder = Folder(source)
     listing = folder.listing()
     pictures: Sequence[str] = listing.pictures

@@ -27,7 +27,10 @@ def build(config: CBNGANConfig, data_spec: DataSpec, stage: Stage) -> dict[str, 
     Raises:
         UserError: pictures of another form than the networks draw, or too few latents for the blocks.
     """
-    channels, height, width = data_spec.fields["real"].shape
+    field = data_spec.fields["real"]
+    if field.kind != "image":
+        raise UserError(f"cbn-gan: expected pictures, got data of kind {field.kind}. Choose a data source of pictures.")
+    channels, height, width = field.shape
     classes = data_spec.fields["label"].num_classes or 1
     sides = _sides(height, width)
     G, D = Generator(config, channels, classes, sides), Discriminator(config, channels, classes, sides)

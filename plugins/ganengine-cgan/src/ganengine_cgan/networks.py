@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from ganengine.errors import UserError
 from ganengine.nn import Dropout, Maxout
 from ganengine.nn.init import initialise
 from ganengine.variant import DataSpec, Stage
@@ -18,8 +19,14 @@ def build(config: CGANConfig, data_spec: DataSpec, stage: Stage) -> dict[str, nn
     """Return G: z [N, latent], y -> pictures, and D: pictures, y -> logits [N], with Glorot's weights.
 
     y are labels [N], or weights of the classes [N, K].
+
+    Raises:
+        UserError: the data is no pictures.
     """
-    shape = data_spec.fields["real"].shape
+    field = data_spec.fields["real"]
+    if field.kind != "image":
+        raise UserError(f"cgan: expected pictures, got data of kind {field.kind}. Choose a data source of pictures.")
+    shape = field.shape
     classes = data_spec.fields["label"].num_classes or 1
     networks: dict[str, nn.Module] = {
         "G": Generator(config, shape, classes),
