@@ -121,6 +121,7 @@ def ganengine_variants() -> list[Variant]:
             "Wasserstein GAN: a critic with clipped weights, whose estimate tracks quality.",
             "arXiv:1701.07875",
             defaults={"horizon": 150_000},
+            smallest={"eager-critic": False},
             presets={"paper": {**DCGAN, "batch": 64}},
         ),
         _variant(
