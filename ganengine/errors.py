@@ -46,3 +46,18 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """Return " Did you mean ...?" for the names in `known` nearest to `word`, or "" when none is near."""
     close = difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.5)
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def check_options(options: object, *rules: tuple[str, bool, str]) -> None:
+    """Check the values of a record of options.
+
+    Args:
+        options: the record; a field `d_lr` is what the user calls --d-lr.
+        rules: (field, whether its value fits, what is expected), in the order in which they are told.
+
+    Raises:
+        UserError: a value does not fit.
+    """
+    for field, fits, expected in rules:
+        if not fits:
+            raise UserError(f"--{field.replace('_', '-')}: expected {expected}, got {getattr(options, field)}.")

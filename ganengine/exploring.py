@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ganengine.latents import Way, between, class_grid, corners, one_hot
+from ganengine.metrics.pictures import edge_strength
 
 Draw = Callable[[Tensor, "Tensor | None"], Tensor]
 """(z [N, ...], weights of classes [N, K] or None) -> pictures [N, C, H, W] in [-1, 1]."""
@@ -79,9 +80,12 @@ def interpolated(draw: Draw, z: Tensor, y: Tensor | None, steps: int, way: Way) 
     if pictures.dim() != 4:  # points have no edges
         return Sheet(pictures, steps)
     grid = _grid(pictures, steps)
-    ends = (edge_strength(grid[:, 0]) + edge_strength(grid[:, -1])) / 2
-    middle, blend = edge_strength(grid[:, steps // 2]), edge_strength((grid[:, 0] + grid[:, -1]) / 2)
-    numbers = {"edges_mid": middle / ends, "edges_blend": blend / ends} if ends > 0 else {}
+    start, middle, stop = grid[:, 0], grid[:, steps // 2], grid[:, -1]
+    start_edges, stop_edges, middle_edges, blend_edges = (
+        float(edge_strength(shown).mean()) for shown in (start, stop, middle, (start + stop) / 2)
+    )
+    ends = (start_edges + stop_edges) / 2
+    numbers = {"edges_mid": middle_edges / ends, "edges_blend": blend_edges / ends} if ends > 0 else {}
     return Sheet(pictures, steps, numbers)
 
 
@@ -120,13 +124,6 @@ def nearest(pictures: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor
     found = [torch.cdist(part.flatten(1), flat).topk(count, largest=False) for part in torch.split(pictures, CHUNK)]
     scale = 2 * flat.shape[1] ** 0.5
     return torch.cat([part.values for part in found]) / scale, torch.cat([part.indices for part in found])
-
-
-def edge_strength(pictures: Tensor) -> float:
-    """Return the mean gradient magnitude by forward differences."""
-    right = pictures[:, :, :-1, 1:] - pictures[:, :, :-1, :-1]
-    down = pictures[:, :, 1:, :-1] - pictures[:, :, :-1, :-1]
-    return float((right.square() + down.square()).sqrt().mean())
 
 
 def _grid(pictures: Tensor, columns: int) -> Tensor:

@@ -80,7 +80,7 @@ class LabelledData:
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
-        return self.dataset.spec.fields["label"].num_classes or 0
+        return self.dataset.spec.classes("label")
 
     @property
     def names(self) -> list[str]:
@@ -199,7 +199,7 @@ def gather(
     Raises:
         UserError: samples of another form than the data's pictures, or with other classes.
     """
-    classes = spec.fields[view.label].num_classes or 0 if view.label else 0
+    classes = spec.classes(view.label)
     expected = data.dataset.spec.fields["real"].shape
     if spec.fields["real"].shape != expected:
         raise UserError(

@@ -112,7 +112,7 @@ class Sampler:
         if view.label is None:
             made = self.sample(view, self.latents(view, batch.size))
             return sheet(made) if made.dim() == 4 else scatter(made, batch["real"].float().cpu())
-        classes = spec.fields[view.label].num_classes or 1
+        classes = spec.classes(view.label) or 1
         columns = max(1, batch.size // classes)
         z = self.latents(view, columns)
         return sheet(self.sample(view, *class_grid(z, classes)), columns=columns)

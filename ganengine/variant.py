@@ -217,6 +217,10 @@ class DataSpec:
         """Return the channels of image field `name`."""
         return self.fields[name].shape[0]
 
+    def classes(self, name: str | None) -> int:
+        """Return how many classes label field `name` has; 0 for None, and where that is not known."""
+        return self.fields[name].num_classes or 0 if name else 0
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, for JSON."""
         return {

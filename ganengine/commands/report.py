@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from ganengine.commands.arguments import parse
-from ganengine.commands.sample import check_outputs
+from ganengine.commands.outputs import check_outputs
 from ganengine.errors import UserError
 
 

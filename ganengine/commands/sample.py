@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ganengine.commands.arguments import parse
+from ganengine.commands.outputs import check_outputs
 from ganengine.config import check_ranges
 from ganengine.errors import UserError, nearest
 
@@ -155,7 +156,7 @@ def _explored(trained: Trained, view: View, options: _Options) -> Sheet:
     from ganengine import exploring
     from ganengine.latents import one_hot
 
-    classes = trained.spec.fields[view.label].num_classes or 0 if view.label else 0
+    classes = trained.spec.classes(view.label)
     if not classes and (options.class_ is not None or options.class_grid or options.morph or options.ablate):
         raise UserError(
             f"{trained.settings.variant.name} takes no class, so --class, --class-grid, --morph and --ablate mean "
@@ -290,20 +291,3 @@ def _film(options: _Options) -> int:
     write_whole(film, data.getvalue())
     print(film)
     return 0
-
-
-def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:
-    """Check that files can be written.
-
-    Raises:
-        UserError: a file stands where a folder is needed, or one of the files exists and that was not asked for.
-    """
-    for folder in {path.parent for path in paths}:
-        lowest = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
-        if not lowest.is_dir():
-            what = "a file" if lowest.exists() else "a link that leads nowhere"
-            raise UserError(f"{lowest}: expected a folder to write to; it is {what}. Use another OUT.")
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UserError(f"{there[0]}{more}: expected names that are free; they exist. Use --overwrite, or another OUT.")

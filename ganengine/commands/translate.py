@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from ganengine.commands.arguments import parse
-from ganengine.commands.sample import check_outputs
+from ganengine.commands.outputs import check_outputs
 from ganengine.config import Precision, check_ranges
 from ganengine.errors import UserError
 

@@ -89,7 +89,7 @@ def d_optimum(argv: Sequence[str]) -> int:
     options = parse(DOptimum, argv, "ganengine diagnose d-optimum", "Does D reach the optimum that theory states?")
     if not abs(options.mean) <= 4:
         raise UserError(f"--mean: expected a number from -4 to 4, got {options.mean}.")
-    from ganengine.commands.sample import check_outputs
+    from ganengine.commands.outputs import check_outputs
     from ganengine.diagnose.d_optimum import CAVEATS, TOLERANCE, optimum
     from ganengine.diagnose.pictures import check_plots, plot_optima
 

@@ -171,7 +171,7 @@ def samples(trainer: Trainer, count: int) -> Tensor:
     """Return points [count, 2] of the averaged networks, every class asked for equally often."""
     sampler = trainer.sampler()
     view = sampler.view("sample")
-    classes = trainer.dataset.spec.fields[view.label].num_classes or 0 if view.label else 0
+    classes = trainer.dataset.spec.classes(view.label)
     y = one_hot(torch.arange(count) % classes, classes) if classes else None
     return sampler.sample(view, sampler.latents(view, count), y)
 

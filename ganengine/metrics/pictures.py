@@ -82,8 +82,8 @@ def edge_ratio(output: Tensor, target: Tensor) -> Tensor:
     output, target = _as_8_bit(output, target)
     if min(output.shape[2:]) < 2:
         raise UserError(f"edge_ratio: expected sides of at least 2 pixels, got {list(output.shape[2:])}.")
-    truth = _edge_strength(target)
-    return torch.where(truth > 0, _edge_strength(output) / truth, torch.nan)
+    truth = edge_strength(target)
+    return torch.where(truth > 0, edge_strength(output) / truth, torch.nan)
 
 
 def average(values: Tensor) -> tuple[float, int]:
@@ -111,7 +111,8 @@ def _window_mean(x: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(x, weights.reshape(1, 1, 1, -1)), weights.reshape(1, 1, -1, 1))
 
 
-def _edge_strength(x: Tensor) -> Tensor:
+def edge_strength(x: Tensor) -> Tensor:
+    """Return the mean gradient magnitude of each picture [N, C, H, W], [N], by forward differences."""
     right = x[:, :, :-1, 1:] - x[:, :, :-1, :-1]
     down = x[:, :, 1:, :-1] - x[:, :, :-1, :-1]
     return (right.square() + down.square()).sqrt().mean((1, 2, 3))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Literal
 
-from ganengine.errors import UserError
+from ganengine.errors import UserError, check_options
 from ganengine.ramps import linear_decay
 from ganengine.variant import Optimizer, Progress, State, Value
 
@@ -74,7 +74,8 @@ class TwoPlayerConfig:
     """linear: to 0 over the second half of the horizon."""
 
     def __post_init__(self) -> None:
-        for option, fits, expected in (
+        check_options(
+            self,
             ("latent", self.latent >= 1, "at least 1"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1"),
             ("d_steps", self.d_steps >= 1, "at least 1"),
@@ -87,10 +88,7 @@ class TwoPlayerConfig:
             ("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
             ("adam_eps", 0 < self.adam_eps < inf, "above 0"),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
-        ):
-            if not fits:
-                flag = option.replace("_", "-")
-                raise UserError(f"--{flag}: expected {expected}, got {getattr(self, option)}.")
+        )
         if self.order == "simultaneous" and (self.d_steps > 1 or self.penalty_every > 1):
             raise UserError(
                 "--order simultaneous: D and G step once each on one batch, so --d-steps and --penalty-every are 1. "

@@ -43,9 +43,8 @@ def build(config: TwoPlayerConfig) -> dict[str, Callable[[Step], Terms]]:
         return step.randint(f"y.{name}", step["G"].num_classes).to(real.dtype)
 
     def generate(step: Step, name: str) -> tuple[Tensor, Tensor | None]:
-        z = step.randn(f"z.{name}", (config.latent,))
-        if config.prior == "uniform":
-            z = step.rand(f"z.{name}", (config.latent,)) * 2 - 1
+        uniform = config.prior == "uniform"
+        z = step.rand(f"z.{name}", (config.latent,)) * 2 - 1 if uniform else step.randn(f"z.{name}", (config.latent,))
         y = fake_labels(step, name)
         return _call(step["G"], z, y), y
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from ganengine.errors import UserError
+from ganengine.errors import check_options
 from ganengine.ramps import linear_decay
 from ganengine.two_player import ConditionalConfig
 from ganengine.variant import Value
@@ -58,15 +58,14 @@ class CBNGANConfig(ConditionalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option, fits, expected in (
+        check_options(
+            self,
             *((name, getattr(self, name) >= 1, "at least 1") for name in ("g_filters", "d_filters", "embedding")),
             ("g_widest", self.g_widest >= self.g_filters, f"at least --g-filters ({self.g_filters})"),
             ("d_widest", self.d_widest >= self.d_filters, f"at least --d-filters ({self.d_filters})"),
             ("class_spread", 0 <= self.class_spread < inf, "0 or more"),
             ("orthogonal", 0 <= self.orthogonal < inf, "0 or more"),
-        ):
-            if not fits:
-                raise UserError(f"--{option.replace('_', '-')}: expected {expected}, got {getattr(self, option)}.")
+        )
 
     def rate(self, start: float) -> Value:
         """Return the ramp of a learning rate."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ganengine.errors import UserError
+from ganengine.errors import check_options
 from ganengine.ramps import Exponential
 from ganengine.two_player import ConditionalConfig
 from ganengine.variant import Value
@@ -33,12 +33,11 @@ class CGANConfig(ConditionalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option, fits, expected in (
+        check_options(
+            self,
             ("dropout", 0 <= self.dropout < 1, "from 0 to below 1"),
             ("decay", 1 <= self.decay < 2, "from 1 to below 2"),
-        ):
-            if not fits:
-                raise UserError(f"--{option}: expected {expected}, got {getattr(self, option)}.")
+        )
 
     def rate(self, start: float) -> Value:
         """Return the ramp of a learning rate."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from ganengine.errors import UserError
+from ganengine.errors import check_options
 
 Norm = Literal["batch", "instance", "none"]
 Ramp = Literal["constant", "linear"]
@@ -54,7 +54,8 @@ class CycleGANConfig:
     """Standard deviation of the weights at the start (section 4)."""
 
     def __post_init__(self) -> None:
-        for option, fits, expected in (
+        check_options(
+            self,
             ("lambda_cycle", 0 <= self.lambda_cycle < inf, "0 or more"),
             ("lambda_identity", 0 <= self.lambda_identity < inf, "0 or more"),
             ("pool", self.pool >= 0, "0 or more"),
@@ -65,10 +66,7 @@ class CycleGANConfig:
             ("d_lr", 0 < self.d_lr < inf, "above 0"),
             ("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
             ("init_gain", 0 < self.init_gain < inf, "above 0"),
-        ):
-            if not fits:
-                flag = option.replace("_", "-")
-                raise UserError(f"--{flag}: expected {expected}, got {getattr(self, option)}.")
+        )
 
     @property
     def identity_weight(self) -> float:

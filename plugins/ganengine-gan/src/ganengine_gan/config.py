@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ganengine.errors import UserError
+from ganengine.errors import check_options
 from ganengine.ramps import EveryNth, Exponential, Piecewise
 from ganengine.two_player import TwoPlayerConfig
 from ganengine.variant import Progress, State, Value
@@ -39,14 +39,13 @@ class GANConfig(TwoPlayerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option, fits, expected in (
+        check_options(
+            self,
             ("g_slope", 0 <= self.g_slope <= 1, "from 0 to 1"),
             ("g_filters", self.g_filters >= 1, "at least 1"),
             ("d_filters", self.d_filters >= 1, "at least 1"),
             ("decay", 1 <= self.decay < 2, "from 1 to below 2"),
-        ):
-            if not fits:
-                raise UserError(f"--{option.replace('_', '-')}: expected {expected}, got {getattr(self, option)}.")
+        )
 
     def rate(self, start: float) -> Value:
         """Return the ramp of a learning rate."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from ganengine.errors import UserError
+from ganengine.errors import check_options
 
 Arm = Literal["l1", "gan", "cgan", "l1+gan", "l1+cgan"]
 Direction = Literal["AtoB", "BtoA"]
@@ -68,7 +68,8 @@ class Pix2PixConfig:
     """Standard deviation of the weights at the start (section 6.2)."""
 
     def __post_init__(self) -> None:
-        for option, fits, expected in (
+        check_options(
+            self,
             ("levels", self.levels is None or 1 <= self.levels <= 10, "a number from 1 to 10"),
             ("g_filters", self.g_filters >= 1, "at least 1"),
             ("d_filters", self.d_filters >= 1, "at least 1"),
@@ -79,10 +80,7 @@ class Pix2PixConfig:
             ("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
             ("lr_hold", self.lr_hold >= 1, "at least 1"),
             ("init_gain", 0 < self.init_gain < inf, "above 0"),
-        ):
-            if not fits:
-                flag = option.replace("_", "-")
-                raise UserError(f"--{flag}: expected {expected}, got {getattr(self, option)}.")
+        )
 
     @property
     def source(self) -> str:
