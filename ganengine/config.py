@@ -124,6 +124,20 @@ class RunOptions(Budget):
     """How many of the newest checkpoints to keep."""
     preview: int = 8
     """Pictures in the preview; 0: none."""
+    preview_at: str = "none"
+    """Comma-separated steps at which there is a preview too: 100,1000,10000."""
+
+    def preview_steps(self) -> frozenset[int]:
+        """Return the steps that --preview-at names.
+
+        Raises:
+            UserError: it holds something else than whole numbers.
+        """
+        found = words(self.preview_at)
+        odd = [word for word in found if not (word.isdecimal() and len(word) < 19)]
+        if odd:
+            raise UserError(f'--preview-at: expected steps such as 100,1000,10000, got "{odd[0]}".')
+        return frozenset(map(int, found))
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,7 @@ class Trainer:
         self._rollbacks = 0
         self._saved_step = -1
         self.interrupt = Interrupt(lambda: display.note("Saving and stopping after this step ..."))
+        self._preview_steps = options.preview_steps()
         self._preview_batch = loader.fixed(dataset.shown_split, options.preview) if options.preview else None
 
     def _build(self, stage: int) -> tuple[Players, Updater]:
@@ -167,6 +168,8 @@ class Trainer:
                     raise
                 if self.position.step % options.tick_every == 0:
                     self._tick()
+                elif self.position.step in self._preview_steps:
+                    self._preview()
                 if self.position.step % options.checkpoint_every == 0:
                     self._save()
             self._finish()

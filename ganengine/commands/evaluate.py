@@ -7,6 +7,7 @@ at by a judge, all of them together.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,16 +188,24 @@ def _translations(
         pair = [torch.from_numpy(to_uint8(images)).movedim(-1, 1) / 255.0 for images in (output, part[view.target])]
         for name, metric in metrics.items():
             values[name].append(metric(*pair))
+    aligned = dataset.aligned(options.split)
+    if not aligned:
+        print(
+            f"{view.source} and {view.target} of split {options.split} do not show the same things: each output is "
+            "compared with another picture than its truth. Give one name to pictures that belong together.",
+            file=sys.stderr,
+        )
     return {
         "split": options.split,
+        "aligned": aligned,
         "metrics": {
             name: dict(zip(("value", "n"), average(torch.cat(found)), strict=True)) for name, found in values.items()
         },
         "protocol": (
             f"{view.source} -> {view.target}, {count} pictures of split {options.split} resized to "
-            f"{engine.size} x {engine.size} ({engine.resize}), output and truth rounded to 8 bits on [0, 1], "
-            f"each metric averaged over pictures; statistics {options.stats}, seed {trained.sampler.seed}, "
-            f"precision {trained.hardware.precision}"
+            f"{engine.size} x {engine.size} ({engine.resize}){'' if aligned else ', not of the same things'}, output "
+            f"and truth rounded to 8 bits on [0, 1], each metric averaged over pictures; statistics {options.stats}, "
+            f"seed {trained.sampler.seed}, precision {trained.hardware.precision}"
         ),
     }
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ganengine.cli import main
+from ganengine.diagnose.modes import contenders
 from ganengine.diagnose.pictures import contact_sheet, density, panel
 from ganengine.plugins import add_path, registry
 
@@ -57,6 +58,17 @@ def test_two_variants_on_the_ring(tmp_path: Path, capsys: pytest.CaptureFixture[
     again = json.loads((tmp_path / "b" / "modes.json").read_text())
     for then, now in zip(result["variants"], again["variants"], strict=True):
         assert [tick["counts"] for tick in then["ticks"]] == [tick["counts"] for tick in now["ticks"]]
+
+
+def test_a_preset_for_points_is_taken_unless_the_user_names_another() -> None:
+    words = ["wgan-gp", "wgan-gp --preset toy", "wgan-gp --batch 8", "gan"]
+    points, toy, changed, gan = (rival.settings for rival in contenders(words, "ring", 3, 1, registry()))
+    wanted = registry().variant("wgan-gp").presets["points"]
+    assert points.engine.preset == changed.engine.preset == "points"
+    assert points.config.d_steps == wanted["d-steps"] != toy.config.d_steps
+    assert (toy.engine.preset, gan.engine.preset) == ("toy", None)
+    assert (changed.engine.batch, changed.config) == (8, points.config)
+    assert {each.engine.seed for each in (points, toy, changed, gan)} == {3}
 
 
 def test_minutes_are_of_each_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

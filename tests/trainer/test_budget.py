@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,21 +12,23 @@ from torch import nn
 
 from ganengine.checkpoint import listed
 from ganengine.config import Budget
+from ganengine.errors import UserError
 from ganengine.runfolder import RunFolder
 from ganengine.step import Step
 from ganengine.testing import Synthetic, synthetic_spec
-from ganengine.variant import Optimizer, Phase, Schedule, Stage
+from ganengine.variant import Optimizer, Phase, Schedule, Stage, View
 
 from .lab import Lab, MakeLab, Terms, bits, final_files
 from .tiny_gan import TinyConfig, game
 
 
-def bench(lab: MakeLab, **options: Any) -> Lab:
+def bench(lab: MakeLab, views: Mapping[str, View] | None = None, **options: Any) -> Lab:
     """The tiny GAN: batch norm, keyed dropout, a decaying rate, a lazy phase, averaged weights; ten samples."""
     config = TinyConfig()
     return lab(
         lambda _, spec, stage: game.networks(config, spec, stage), game.losses(config), game.schedule(config),
-        data=Synthetic(synthetic_spec(("real",), 8, 10)), **{"horizon": 48, "ema_images": 20, "flip": True, **options},
+        data=Synthetic(synthetic_spec(("real",), 8, 10)), views=views or {},
+        **{"horizon": 48, "ema_images": 20, "flip": True, **options},
     )  # fmt: skip
 
 
@@ -48,6 +51,22 @@ def test_reduced_precision_resumes_too(lab: MakeLab) -> None:
     exact = bench(lab)
     exact.run(5)
     assert exact.log != unbroken.log
+
+
+def test_previews_at_stated_steps_stand_beside_those_of_ticks(lab: MakeLab) -> None:
+    view = {"real": View(lambda step, n: {"real": step.batch["real"][:n]}, "what is there")}
+    run = bench(lab, views=view, preview=2, preview_at="1, 5,4", tick_every=4, batch=2)
+    run.run(6)
+    shown = sorted(int(path.stem) for path in (run.path / "samples").iterdir())
+    assert shown == [0, *(images_after(run, step) for step in (1, 4, 5, 6))]
+    with pytest.raises(UserError, match=r"--preview-at: expected steps such as .*, got \"-3\""):
+        bench(lab, preview_at="10,-3").trainer()
+
+
+def images_after(run: Lab, step: int) -> int:
+    """How many images so many steps draw, in which each phase draws as in every other."""
+    saved = run.saved
+    return int(saved.meta["images"]) * step // int(saved.meta["step"])
 
 
 def test_how_often_is_saved_and_told_changes_no_number(lab: MakeLab) -> None:

@@ -11,7 +11,9 @@ from ganengine.ramps import EveryNth, Exponential, Piecewise
 from ganengine.two_player import TwoPlayerConfig
 from ganengine.variant import Progress, State, Value
 
-Architecture = Literal["mlp-small", "mlp", "mlp-maxout", "conv-small", "conv", "conv-upsampling", "toy"]
+Architecture = Literal[
+    "mlp-small", "mlp", "mlp-maxout", "conv-small", "conv", "conv-upsampling", "conv-scenes", "resnet", "toy"
+]
 DNorm = Literal["batch", "layer", "none"]
 
 
@@ -25,7 +27,10 @@ class GANConfig(TwoPlayerConfig):
 
     architecture: Architecture = "mlp"
     """mlp-small (one hidden layer), mlp (three), mlp-maxout (the paper's), conv-small (two strided layers, for digits),
-    conv (DCGAN's, sides of 16, 32, 64 ...), conv-upsampling (96 x 96). Points always get toy (three layers of 512)."""
+    conv (DCGAN's, sides of 16, 32, 64 ...), conv-upsampling (96 x 96), conv-scenes (112 x 112), resnet (16, 32, 64
+    ...). Points always get toy (three layers)."""
+    toy_units: int = 128
+    """Units of each of the three hidden layers of toy; 512 in the published code of wgan-gp."""
     g_slope: float = 0.1
     """Slope of leaky ReLU in mlp-small's G; 0 is a plain ReLU."""
     g_filters: int = 128
@@ -42,6 +47,7 @@ class GANConfig(TwoPlayerConfig):
         check_options(
             self,
             ("g_slope", 0 <= self.g_slope <= 1, "from 0 to 1"),
+            ("toy_units", self.toy_units >= 1, "at least 1"),
             ("g_filters", self.g_filters >= 1, "at least 1"),
             ("d_filters", self.d_filters >= 1, "at least 1"),
             ("decay", 1 <= self.decay < 2, "from 1 to below 2"),
@@ -62,7 +68,8 @@ class DCGANConfig(GANConfig):
 
     architecture: Architecture = "conv-small"
     """conv-small (two strided layers, for digits), conv (the paper's, sides of 16, 32, 64 ...), conv-upsampling
-    (96 x 96), or a perceptron: mlp-small, mlp, mlp-maxout. Points always get toy."""
+    (96 x 96), conv-scenes (112 x 112), resnet (16, 32, 64 ...), or a perceptron: mlp-small, mlp, mlp-maxout. Points
+    always get toy."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Decay of Adam's two moments (section 4)."""
 

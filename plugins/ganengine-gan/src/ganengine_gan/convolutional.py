@@ -80,6 +80,33 @@ def strided(config: GANConfig, channels: int, side: int) -> Pair:
     return nn.Sequential(*G), nn.Sequential(*D)
 
 
+def scenes(config: GANConfig, channels: int, side: int) -> Pair:
+    """Return the networks of LSGAN's scenes (arXiv:1611.04076, figure 4): 7 x 7 up to 112 x 112 by kernels of 3.
+
+    Each of the first two enlargements is followed by a layer of the same side. D halves with kernels of 5.
+
+    Raises:
+        UserError: a side that is not a multiple of 16.
+    """
+    if side % 16:
+        raise UserError(f"conv-scenes: expected a side that is a multiple of 16, got {side}. Use --size 112.")
+    wide = 2 * config.g_filters
+    G = begin(config.latent, wide, side // 16)
+    inputs = wide
+    for outputs, stride in ((wide, 2), (wide, 1), (wide, 2), (wide, 1), (wide // 2, 2), (max(1, wide // 4), 2)):
+        G += [nn.ConvTranspose2d(inputs, outputs, 3, stride, 1, stride - 1, bias=False), BatchNorm2d(outputs)]
+        G += [nn.ReLU()]
+        inputs = outputs
+    G += [nn.ConvTranspose2d(inputs, channels, 3, 1, 1), nn.Tanh()]
+    base = max(1, config.d_filters // 2)
+    D: list[nn.Module] = [nn.Conv2d(channels, base, 5, 2, 2), nn.LeakyReLU(0.2)]
+    for narrow in (base, 2 * base, 4 * base):
+        D += [nn.Conv2d(narrow, 2 * narrow, 5, 2, 2, bias=config.d_norm == "none"), *norm(config.d_norm, 2 * narrow)]
+        D += [nn.LeakyReLU(0.2)]
+    D += [nn.Flatten(), nn.Linear(8 * base * (side // 16) ** 2, 1), nn.Flatten(0)]
+    return nn.Sequential(*G), nn.Sequential(*D)
+
+
 def upsampling(config: GANConfig, channels: int, side: int) -> Pair:
     """Return networks for faces of 96 x 96: G enlarges by repeated pixels and convolves, D has dropout.
 

@@ -12,9 +12,6 @@ from ganengine_gan.config import GANConfig
 
 Pair = tuple[nn.Module, nn.Module]
 
-TOY = 512
-"""Units of each hidden layer for points (arXiv:1704.00028, published code)."""
-
 
 def stack(sizes: Sequence[int], hidden: nn.Module) -> list[nn.Module]:
     """Return linear layers of these sizes with `hidden` between them."""
@@ -66,11 +63,13 @@ def maxout(config: GANConfig, channels: int, side: int) -> Pair:
 def pictures(config: GANConfig, channels: int, side: int) -> Pair:
     """Return the networks for points, for pictures."""
     pixels = channels * side * side
-    G = stack((config.latent, TOY, TOY, TOY, pixels), nn.ReLU())
-    return painter(G, channels, side), logit(stack((pixels, TOY, TOY, TOY, 1), nn.ReLU()))
+    hidden = [config.toy_units] * 3
+    G = stack((config.latent, *hidden, pixels), nn.ReLU())
+    return painter(G, channels, side), logit(stack((pixels, *hidden, 1), nn.ReLU()))
 
 
-def toy(latent: int, axes: int) -> Pair:
-    """Return three hidden layers of 512 each, for points (arXiv:1704.00028, published code)."""
-    G = nn.Sequential(*stack((latent, TOY, TOY, TOY, axes), nn.ReLU()))
-    return G, logit(stack((axes, TOY, TOY, TOY, 1), nn.ReLU()))
+def toy(config: GANConfig, axes: int) -> Pair:
+    """Return three hidden layers each, ReLU, for points (arXiv:1704.00028, published code, with 512 units)."""
+    hidden = [config.toy_units] * 3
+    G = nn.Sequential(*stack((config.latent, *hidden, axes), nn.ReLU()))
+    return G, logit(stack((axes, *hidden, 1), nn.ReLU()))

@@ -112,6 +112,14 @@ def ganengine_variants() -> list[Variant]:
             defaults={"horizon": 60_000},
             presets={
                 "paper": {**DCGAN, "batch": 64, "lr": 1e-3},
+                "lsun": {
+                    **PLAIN,
+                    "architecture": "conv-scenes",
+                    "size": 112,
+                    "flip": True,
+                    "latent": 1024,
+                    "lr": 1e-3,
+                },
                 "pearson": {"fake-target": -1.0, "real-target": 1.0, "generator-target": 0.0},
             },
         ),
@@ -132,7 +140,32 @@ def ganengine_variants() -> list[Variant]:
             defaults={"horizon": 150_000},
             presets={
                 "paper": {**DCGAN, "batch": 64, "prior": "normal", "d-norm": "layer"},
-                "toy": {"latent": 2, "betas": [0.5, 0.9], "batch": 256, "penalty-weight": 0.1, "ema-images": 0},
+                "cifar": {
+                    **PLAIN,
+                    "architecture": "resnet",
+                    "size": 32,
+                    "flip": True,
+                    "latent": 128,
+                    "lr": 2e-4,
+                    "lr-ramp": "linear",
+                    "horizon": 100_000 * 6 * 64,
+                },
+                "toy": {
+                    "toy-units": 512,
+                    "latent": 2,
+                    "betas": [0.5, 0.9],
+                    "batch": 256,
+                    "penalty-weight": 0.1,
+                    "ema-images": 0,
+                },
+                "points": {
+                    "latent": 2,
+                    "lr": 5e-4,
+                    "betas": [0.5, 0.9],
+                    "d-steps": 2,
+                    "penalty-weight": 0.1,
+                    "ema-images": 20_000,
+                },
             },
         ),
     ]
