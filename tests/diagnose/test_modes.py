@@ -61,14 +61,14 @@ def test_two_variants_on_the_ring(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_preset_for_points_is_taken_unless_the_user_names_another() -> None:
-    words = ["wgan-gp", "wgan-gp --preset toy", "wgan-gp --batch 8", "gan"]
-    points, toy, changed, gan = (rival.settings for rival in contenders(words, "ring", 3, 1, registry()))
+    words = ["wgan-gp", "wgan-gp --preset toy", "wgan-gp --batch 8", "lsgan"]
+    points, toy, changed, without = (rival.settings for rival in contenders(words, "ring", 3, 1, registry()))
     wanted = registry().variant("wgan-gp").presets["points"]
     assert points.engine.preset == changed.engine.preset == "points"
     assert points.config.d_steps == wanted["d-steps"] != toy.config.d_steps
-    assert (toy.engine.preset, gan.engine.preset) == ("toy", None)
+    assert (toy.engine.preset, without.engine.preset) == ("toy", None)
     assert (changed.engine.batch, changed.config) == (8, points.config)
-    assert {each.engine.seed for each in (points, toy, changed, gan)} == {3}
+    assert {each.engine.seed for each in (points, toy, changed, without)} == {3}
 
 
 def test_minutes_are_of_each_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

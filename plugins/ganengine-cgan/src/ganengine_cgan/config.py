@@ -22,10 +22,17 @@ class CGANConfig(ConditionalConfig):
     architecture: Literal["inner-relu", "paper"] = "inner-relu"
     """inner-relu: ReLU and dropout between each linear layer and its maximum; paper: section 4.1, wider layers for the
     label in G, no inner ReLU, dropout on the input of layers in both networks."""
-    dropout: float = 0.5
-    """Share of D's pieces (inner-relu) or of both networks' inputs of layers (paper) that is dropped in training."""
-    lr: float = 1e-3
-    """Learning rate of both networks; at 2e-4 the label is listened to five times later."""
+    dropout: float = 0.0
+    """Share of D's pieces (inner-relu) or of both networks' inputs of layers (paper) that is dropped in training; 0.5
+    in the paper."""
+    penalty: Literal["none", "gp", "r1", "r2"] = "r1"
+    """Penalty on D's gradient: r1 at real samples keeps D from winning where dropout kept it from learning."""
+    penalty_weight: float = 1.0
+    """gamma of r1, weighted by gamma / 2."""
+    penalty_every: int = 4
+    """Penalise at every n-th step only, n times as strongly."""
+    lr: float = 5e-4
+    """Learning rate of both networks."""
     lr_ramp: Literal["constant", "linear"] = "linear"
     """linear: to 0 over the second half of the horizon; constant."""
     decay: float = 1.0

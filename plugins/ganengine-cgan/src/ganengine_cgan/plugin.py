@@ -9,6 +9,9 @@ from ganengine_cgan.config import CGANConfig
 
 GANENGINE_API = 1
 
+WRITTEN = {"dropout": 0.5, "penalty": "none", "penalty-every": 1, "lr-ramp": "constant", "ema-images": 0}
+"""What documents and paper have in common: D is held back by dropout alone."""
+
 
 @hookimpl
 def ganengine_variants() -> list[Variant]:
@@ -26,27 +29,26 @@ def ganengine_variants() -> list[Variant]:
             views="ganengine.two_player.views:build",
             equilibrium="ganengine.two_player.equilibrium:build",
             data="glyphs",
-            defaults={"size": 28, "batch": 64, "flip": False, "preview": 80, "ema-images": 20_000, "horizon": 600_000},
+            defaults={"size": 28, "batch": 128, "flip": False, "preview": 80, "ema-images": 20_000, "horizon": 600_000},
             presets={
                 "doc": {
-                    "lr-ramp": "constant",
+                    **WRITTEN,
+                    "batch": 64,
                     "order": "simultaneous",
                     "lr": 1e-4,
                     "betas": [0.9, 0.999],
                     "adam-eps": 1e-7,
-                    "ema-images": 0,
                 },
                 "paper": {
+                    **WRITTEN,
                     "architecture": "paper",
                     "prior": "uniform",
                     "optimizer": "sgd",
                     "batch": 100,
                     "lr": 0.1,
-                    "lr-ramp": "constant",
                     "decay": 1.00004,
                     "momentum": 0.5,
                     "scaling": "half",
-                    "ema-images": 0,
                     "precision": "fp32",
                 },
             },

@@ -18,8 +18,8 @@ DNorm = Literal["batch", "layer", "none"]
 
 
 @dataclass(frozen=True)
-class GANConfig(TwoPlayerConfig):
-    """Generative Adversarial Nets (arXiv:1406.2661): the game itself, between two multilayer perceptrons.
+class FamilyConfig(TwoPlayerConfig):
+    """What the five variants have in common beside the usual game: the choice of networks, and 2014's ramp.
 
     Raises:
         UserError: a number outside what makes sense.
@@ -59,7 +59,23 @@ class GANConfig(TwoPlayerConfig):
 
 
 @dataclass(frozen=True)
-class DCGANConfig(GANConfig):
+class GANConfig(FamilyConfig):
+    """Generative Adversarial Nets (arXiv:1406.2661): the game itself, between two multilayer perceptrons.
+
+    Raises:
+        UserError: a number outside what makes sense.
+    """
+
+    penalty: Literal["none", "gp", "r1", "r2"] = "r1"
+    """Penalty on D's gradient; without one (none, as in the paper) perceptrons soon draw a few digits only."""
+    penalty_weight: float = 1.0
+    """gamma of r1, weighted by gamma / 2."""
+    penalty_every: int = 4
+    """Penalise at every n-th step only, n times as strongly."""
+
+
+@dataclass(frozen=True)
+class DCGANConfig(FamilyConfig):
     """Deep Convolutional GAN (arXiv:1511.06434): strided convolutions, batch norm in both networks.
 
     Raises:

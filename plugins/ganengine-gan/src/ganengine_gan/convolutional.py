@@ -12,7 +12,7 @@ from ganengine.errors import UserError
 from ganengine.nn import BatchNorm2d, Dropout
 from torch import nn
 
-from ganengine_gan.config import DNorm, GANConfig
+from ganengine_gan.config import DNorm, FamilyConfig
 
 Pair = tuple[nn.Module, nn.Module]
 
@@ -34,7 +34,7 @@ def begin(latent: int, channels: int, side: int) -> list[nn.Module]:
     ]
 
 
-def small(config: GANConfig, channels: int, side: int) -> Pair:
+def small(config: FamilyConfig, channels: int, side: int) -> Pair:
     """Return two strided layers each, for digits: sides that are multiples of 4.
 
     Raises:
@@ -57,7 +57,7 @@ def small(config: GANConfig, channels: int, side: int) -> Pair:
     return G, D
 
 
-def strided(config: GANConfig, channels: int, side: int) -> Pair:
+def strided(config: FamilyConfig, channels: int, side: int) -> Pair:
     """Return the paper's networks (figure 1): 4 x 4 up to the side by kernels of 5 and strides of 2, D the mirror.
 
     Raises:
@@ -80,7 +80,7 @@ def strided(config: GANConfig, channels: int, side: int) -> Pair:
     return nn.Sequential(*G), nn.Sequential(*D)
 
 
-def scenes(config: GANConfig, channels: int, side: int) -> Pair:
+def scenes(config: FamilyConfig, channels: int, side: int) -> Pair:
     """Return the networks of LSGAN's scenes (arXiv:1611.04076, figure 4): 7 x 7 up to 112 x 112 by kernels of 3.
 
     Each of the first two enlargements is followed by a layer of the same side. D halves with kernels of 5.
@@ -107,7 +107,7 @@ def scenes(config: GANConfig, channels: int, side: int) -> Pair:
     return nn.Sequential(*G), nn.Sequential(*D)
 
 
-def upsampling(config: GANConfig, channels: int, side: int) -> Pair:
+def upsampling(config: FamilyConfig, channels: int, side: int) -> Pair:
     """Return networks for faces of 96 x 96: G enlarges by repeated pixels and convolves, D has dropout.
 
     Raises:

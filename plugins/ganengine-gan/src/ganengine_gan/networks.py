@@ -9,10 +9,10 @@ from ganengine.variant import DataSpec, Stage
 from torch import nn
 
 from ganengine_gan import convolutional, perceptron, residual
-from ganengine_gan.config import GANConfig
+from ganengine_gan.config import FamilyConfig
 
 
-def build(config: GANConfig, data_spec: DataSpec, stage: Stage) -> dict[str, nn.Module]:
+def build(config: FamilyConfig, data_spec: DataSpec, stage: Stage) -> dict[str, nn.Module]:
     """Return G: z [N, latent] -> samples, and D: samples -> logits [N].
 
     Weights of perceptrons start as Glorot's (the documents' Keras code), those of convolutions as N(0, 0.02), of

@@ -8,7 +8,7 @@ from itertools import pairwise
 from ganengine.nn import Dropout, Maxout
 from torch import nn
 
-from ganengine_gan.config import GANConfig
+from ganengine_gan.config import FamilyConfig
 
 Pair = tuple[nn.Module, nn.Module]
 
@@ -33,21 +33,21 @@ def painter(layers: list[nn.Module], channels: int, side: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Tanh(), nn.Unflatten(1, (channels, side, side)))
 
 
-def small(config: GANConfig, channels: int, side: int) -> Pair:
+def small(config: FamilyConfig, channels: int, side: int) -> Pair:
     """Return one hidden layer each, leaky: with 28 x 28 grey and z 64, 218,128 and 100,609 parameters."""
     pixels = channels * side * side
     G = stack((config.latent, 256, pixels), nn.LeakyReLU(config.g_slope))
     return painter(G, channels, side), logit(stack((pixels, 128, 1), nn.LeakyReLU(0.1)))
 
 
-def deep(config: GANConfig, channels: int, side: int) -> Pair:
+def deep(config: FamilyConfig, channels: int, side: int) -> Pair:
     """Return three hidden layers each, ReLU: with 28 x 28 grey and z 100, 579,728 and 566,273 parameters."""
     pixels = channels * side * side
     G = stack((config.latent, 128, 256, 512, pixels), nn.ReLU())
     return painter(G, channels, side), logit(stack((pixels, 512, 256, 128, 1), nn.ReLU()))
 
 
-def maxout(config: GANConfig, channels: int, side: int) -> Pair:
+def maxout(config: FamilyConfig, channels: int, side: int) -> Pair:
     """Return the networks of the paper's digits: ReLU in G, maxout 240 x 5 twice in D, with dropout.
 
     G ends in tanh, which is the paper's sigmoid on [-1, 1]: tanh(v) = 2 sigmoid(2 v) - 1.
@@ -60,7 +60,7 @@ def maxout(config: GANConfig, channels: int, side: int) -> Pair:
     return painter(G, channels, side), logit(D)
 
 
-def pictures(config: GANConfig, channels: int, side: int) -> Pair:
+def pictures(config: FamilyConfig, channels: int, side: int) -> Pair:
     """Return the networks for points, for pictures."""
     pixels = channels * side * side
     hidden = [config.toy_units] * 3
@@ -68,7 +68,7 @@ def pictures(config: GANConfig, channels: int, side: int) -> Pair:
     return painter(G, channels, side), logit(stack((pixels, *hidden, 1), nn.ReLU()))
 
 
-def toy(config: GANConfig, axes: int) -> Pair:
+def toy(config: FamilyConfig, axes: int) -> Pair:
     """Return three hidden layers each, ReLU, for points (arXiv:1704.00028, published code, with 512 units)."""
     hidden = [config.toy_units] * 3
     G = nn.Sequential(*stack((config.latent, *hidden, axes), nn.ReLU()))

@@ -24,6 +24,9 @@ KERAS: Mapping[str, Any] = {**PLAIN, "betas": [0.9, 0.999], "adam-eps": 1e-7, "o
 DCGAN: Mapping[str, Any] = {**PLAIN, "architecture": "conv", "size": 64, "batch": 128, "prior": "uniform"}
 """Networks and data of DCGAN's paper, which the Wasserstein papers take over."""
 
+WRITTEN: Mapping[str, Any] = {"penalty": "none", "penalty-every": 1}
+"""The game of 2014: nothing holds D back."""
+
 SMALLEST: Mapping[str, Any] = {"size": 8, "batch": 4, "latent": 4, "g-filters": 4, "d-filters": 4}
 
 
@@ -61,6 +64,7 @@ def ganengine_variants() -> list[Variant]:
             presets={
                 "doc-small": {
                     **PLAIN,
+                    **WRITTEN,
                     "architecture": "mlp-small",
                     "latent": 64,
                     "scaling": "mean",
@@ -69,9 +73,11 @@ def ganengine_variants() -> list[Variant]:
                     "betas": [0.9, 0.999],
                     "epochs": 50,
                 },
-                "doc-deep": {**KERAS, "lr": 1e-4, "batch": 128, "epochs": 10, "tick-every": 100},
+                "points": {**WRITTEN, "ema-images": 0},
+                "doc-deep": {**KERAS, **WRITTEN, "lr": 1e-4, "batch": 128, "epochs": 10, "tick-every": 100},
                 "paper": {
                     **PLAIN,
+                    **WRITTEN,
                     "architecture": "mlp-maxout",
                     "prior": "uniform",
                     "scaling": "half",

@@ -8,7 +8,7 @@ from ganengine.nn import BatchNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganengine_gan.config import DNorm, GANConfig
+from ganengine_gan.config import DNorm, FamilyConfig
 from ganengine_gan.convolutional import norm
 
 
@@ -57,7 +57,7 @@ class Down(nn.Module):
         return torch.add(self.skip(F.avg_pool2d(x, 2)), F.avg_pool2d(hidden, 2))
 
 
-def networks(config: GANConfig, channels: int, side: int) -> tuple[nn.Module, nn.Module]:
+def networks(config: FamilyConfig, channels: int, side: int) -> tuple[nn.Module, nn.Module]:
     """Return G: 4 x 4 up to the side, a block each; D: halved down to 8 x 8, two blocks there, mean, one unit.
 
     Raises:
