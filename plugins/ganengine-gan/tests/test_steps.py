@@ -23,6 +23,9 @@ from ganengine_gan.config import WGANConfig, WGANGPConfig
 
 add_path(Path(__file__).parents[1])
 
+PLAIN = {"architecture": "mlp", "latent": 8, "penalty": "none", "penalty_every": 1}
+"""The game of 2014, small."""
+
 
 @contextmanager
 def started(name: str, **options: Any) -> Iterator[tuple[Trainer, nn.Module, nn.Module, list[Tensor], list[Tensor]]]:
@@ -56,7 +59,7 @@ def bce(logits: Tensor, label: float) -> Tensor:
 
 def test_alternating_is_algorithm_1() -> None:
     """D on fresh noise; then G on fresh noise against the new D (arXiv:1406.2661)."""
-    with started("gan", architecture="mlp", latent=8) as (trainer, G, D, latents, judged):
+    with started("gan", **PLAIN) as (trainer, G, D, latents, judged):
         trainer.round()
         assert len(latents) == 2
         assert not torch.equal(*latents)
@@ -71,7 +74,7 @@ def test_alternating_is_algorithm_1() -> None:
 
 
 def test_simultaneous_takes_both_gradients_at_the_old_weights() -> None:
-    with started("gan", architecture="mlp", latent=8, order="simultaneous") as (trainer, G, D, latents, judged):
+    with started("gan", **PLAIN, order="simultaneous") as (trainer, G, D, latents, judged):
         trainer.round()
         assert len(latents) == 1  # one forward pass for both
         real = next(x for x in judged if not torch.allclose(x, G(latents[0]), atol=1e-6))
@@ -92,7 +95,7 @@ def test_simultaneous_takes_both_gradients_at_the_old_weights() -> None:
 def test_joined_batches_are_the_same_where_nothing_mixes_them() -> None:
     results = []
     for way in ("separate", "joined"):
-        with started("gan", architecture="mlp", latent=8, d_batch=way) as (trainer, *_):
+        with started("gan", **PLAIN, d_batch=way) as (trainer, *_):
             trainer.round()
             results.append(torch.cat([p.detach().flatten() for p in trainer.players.networks["D"].parameters()]))
     assert torch.allclose(*results, atol=1e-6)
@@ -108,7 +111,7 @@ def test_joined_batches_mix_in_batch_norm() -> None:
 
 
 def test_a_warm_up_leaves_g_alone() -> None:
-    with started("gan", architecture="mlp", latent=8, d_warmup=2) as (trainer, G, D, *_):
+    with started("gan", **PLAIN, d_warmup=2) as (trainer, G, D, *_):
         for _ in range(2):
             trainer.round()
         assert same(G, trainer.players.networks["G"])
@@ -119,7 +122,7 @@ def test_a_warm_up_leaves_g_alone() -> None:
 
 def test_a_phase_of_g_never_changes_d() -> None:
     """Training G sends gradients through a frozen D (behaviour B17)."""
-    with started("gan", architecture="mlp", latent=8) as (trainer, _, _, _, _):
+    with started("gan", **PLAIN) as (trainer, _, _, _, _):
         due = [d for group in trainer.schedule.at(trainer.progress(), {}) for d in group]
         assert [d.phase.name for d in due] == ["d", "g"]
         before = [p.detach().clone() for p in trainer.players.networks["D"].parameters()]
