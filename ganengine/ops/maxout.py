@@ -21,7 +21,7 @@ from ganengine.errors import UserError
 from ganengine.ops import dispatch
 from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe, widened
 from ganengine.ops.counter import keep_mask, signed64
-from ganengine.ops.registration import define, differentiate, set_gradient
+from ganengine.ops.registration import define, differentiate, set_gradient, tied
 
 OP = "maxout"
 MOST_PIECES = 255
@@ -132,17 +132,22 @@ def _fake_backward(grad_y: Tensor, winner: Tensor, pieces: int, *_: Any) -> tupl
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    _, _, ctx.pieces, _, ctx.dropout, _, _ = inputs
-    winner = output[1]
+    _, _, ctx.pieces, ctx.relu, ctx.dropout, _, _ = inputs
+    y, winner = output
     ctx.mark_non_differentiable(winner)
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(winner)
+    ctx.save_for_backward(winner, y)
 
 
 def _gradient(ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad_y is None:
         return (None,) * 7
-    grads = call_backward(grad_y, *ctx.saved_tensors, ctx.pieces, ctx.dropout)
+    winner, y = ctx.saved_tensors
+    grads = call_backward(grad_y, winner, ctx.pieces, ctx.dropout)
+    if ctx.relu and torch.is_grad_enabled():
+        # Someone will differentiate this gradient. Through a plain ReLU that gives h and bias zeros, which an optimizer
+        # with momentum steps on, instead of no gradient, which it passes over.
+        grads = tuple(tied(grad, y) for grad in grads)
     needed = (grad if n else None for grad, n in zip(grads, ctx.needs_input_grad, strict=False))
     return (*needed, None, None, None, None, None)
 

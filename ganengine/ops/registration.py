@@ -74,6 +74,24 @@ def set_gradient(
     return call
 
 
+class _Tied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, other: Tensor) -> Tensor:
+        ctx.like = (other.shape, other.dtype)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        shape, dtype = ctx.like
+        return grad, grad.new_zeros(shape, dtype=dtype)
+
+
+def tied(value: Tensor, other: Tensor) -> Tensor:
+    """Return `value` with a derivative with respect to `other` too, which is zero."""
+    result: Tensor = _Tied.apply(value, other)  # type: ignore[no-untyped-call]
+    return result
+
+
 def below_autograd(op: torch._ops.OpOverload, *inputs: Any) -> Any:
     """Call an op without recording anything: the kernel, or the reference, as it stands."""
     with torch._C._AutoDispatchBelowAutograd():

@@ -154,6 +154,22 @@ def test_compiles_in_one_graph_for_all_seeds(mode: str) -> None:
             torch.testing.assert_close(ours, run(maxout, arguments))
 
 
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_what_a_penalty_does_not_reach_has_the_gradient_that_plain_autograd_gives_it(activation: Any) -> None:
+    """Zeros behind a ReLU, none without one: an optimizer with momentum steps on zeros and passes over none."""
+    found = []
+    for mode in ("auto", "reference"):
+        h, bias = torch.randn(5, 12, requires_grad=True), torch.randn(12, requires_grad=True)
+        weight = torch.ones(4, requires_grad=True)
+        with ops_mode(mode):
+            y = maxout(h, bias, 3, activation=activation) @ weight
+            (slope,) = torch.autograd.grad(y.sum(), h, create_graph=True)
+            slope.square().sum().backward()
+        found.append([None if leaf.grad is None else leaf.grad.count_nonzero().item() for leaf in (h, bias, weight)])
+    assert found[0][:2] == found[1][:2] == ([None, None] if activation is None else [0, 0])
+    assert found[0][2] > 0
+
+
 def test_autocast_changes_nothing() -> None:
     arguments = MaxoutCase("", 4, 3, 5, activation="relu").inputs(torch.bfloat16)
     outside = run(maxout, arguments)

@@ -37,6 +37,6 @@ def curve(mode: str, steps: int, **options: Any) -> list[float]:
 )
 def test_fused_and_reference_ops_train_alike(options: dict[str, Any], steps: int) -> None:
     fused, reference = curve("fused", steps, **options), curve("reference", steps, **options)
-    assert fused[:30] == pytest.approx(reference[:30], rel=1e-3)
-    assert fused == pytest.approx(reference, rel=2e-2)
+    assert fused[:30] == pytest.approx(reference[:30], rel=1e-5)
+    assert fused == pytest.approx(reference, rel=1e-3)
     assert fused[0] != fused[-1]
