@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,11 @@ import torch
 from ganengine.allocator import keep_freed_memory
 from ganengine.config import RunOptions
 from ganengine.errors import UserError
+
+try:
+    import resource
+except ImportError:  # not on this system: nothing is told of the host's memory
+    resource = None  # type: ignore[assignment]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -104,3 +110,14 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Return the most memory that this process has held so far, in MiB: on the host, and on a GPU by tensors."""
+    held = {}
+    if resource is not None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        held["memory_mb"] = round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)  # bytes there, else KiB
+    if device.type == "cuda":
+        held["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / (1 << 20), 1)
+    return held

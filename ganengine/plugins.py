@@ -92,6 +92,8 @@ class Registry:
     origins: list[Origin] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     blocked: list[Origin] = field(default_factory=list)
+    added: list[Path] = field(default_factory=list)
+    """What `--plugin` named."""
     entries: dict[str, dict[str, Entry[Any]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
 
     def get(self, kind: str, name: str) -> Any:
@@ -179,6 +181,7 @@ def add_path(path: Path) -> None:
         elif not _lies_in(there.module, path):
             print(f"--plugin {path}: {there.name} is installed too ({there}); that one is used.", file=sys.stderr)
     _add(loaded, new)
+    loaded.added.append(path)
     if len(loaded.faults) > before:
         raise PluginError("; ".join(str(fault) for fault in loaded.faults[before:]))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
 from ganengine.display import Display
 from ganengine.errors import CheckpointError, DataError, TrainingError, UserError
-from ganengine.hardware import Hardware
+from ganengine.hardware import Hardware, peak_memory
 from ganengine.interrupt import Interrupt
 from ganengine.observers import Observers
 from ganengine.plan import check_batches, check_components, check_schedule, horizon
@@ -35,11 +34,6 @@ from ganengine.stats import Means
 from ganengine.step import Step
 from ganengine.update import Updater, measured, reported
 from ganengine.variant import Due, Phase, Progress, Schedule, State
-
-try:
-    import resource
-except ImportError:  # not on this system: the log tells nothing of the host's memory
-    resource = None  # type: ignore[assignment]
 
 SKIPS_IN_A_ROW = 50
 """So many updates without a finite gradient end a run that was told to skip them."""
@@ -318,7 +312,7 @@ class Trainer:
             "elapsed_s": round(self.clock.total(), 3),
             "images_per_s": round(self.display.speed(), 3),
             "data_wait": round(self.loader.waited_s / max(1e-9, self.clock.here()), 4),
-            **_peak_memory(self.hardware.device),
+            **peak_memory(self.hardware.device),
         }
         return line
 
@@ -485,17 +479,6 @@ class Trainer:
         self.position.salt, self.position.skipped = salt, skipped
         self.folder.cut_log(self.position.log_lines)
         self.display.note(f"A gradient of {where} is not finite: back to step {saved.step}, with other random numbers.")
-
-
-def _peak_memory(device: torch.device) -> dict[str, float]:
-    """Return the most memory that this process has held so far, in MiB: on the host, and on a GPU by tensors."""
-    held = {}
-    if resource is not None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        held["memory_mb"] = round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)  # bytes there, else KiB
-    if device.type == "cuda":
-        held["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / (1 << 20), 1)
-    return held
 
 
 class _RollbackError(Exception):

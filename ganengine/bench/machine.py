@@ -51,6 +51,14 @@ def copy_gb_s(device: torch.device) -> float:
     return 2 * source.nbytes / (1e6 * statistics.median(samples))
 
 
+def matmul_gflop_s(device: torch.device, dtype: torch.dtype) -> float:
+    """Return 10^9 multiplications and additions per second of a large matrix product: the limit of a training step."""
+    side = 2048 if device.type == "cpu" else 8192
+    a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    samples = interleaved({"product": lambda: a @ b}, QUICK, waiting(device))["product"]
+    return 2 * side**3 / (1e6 * min(samples))
+
+
 def waiting(device: torch.device) -> Callable[[], None]:
     """Return the function that waits for the device."""
     if device.type == "cuda":

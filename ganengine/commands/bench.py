@@ -1,4 +1,4 @@
-"""`ganengine bench ops`: the fused ops against eager PyTorch and torch.compile."""
+"""`ganengine bench`: the fused ops against eager PyTorch and torch.compile, a variant's step against its plain loop."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ganengine.commands.arguments import parse
+from ganengine.config import take_options
 from ganengine.errors import UserError, nearest
 
 USAGE = """usage: ganengine bench ops [--op NAME] [--quick] [--device DEVICE] [--json]
+       ganengine bench train VARIANT [DATA] [--rounds N] [--seconds S] [--against auto|baseline|nothing] [--json]
+                             [options of `ganengine run`]
 
-Time the fused ops against eager PyTorch and torch.compile, on this machine."""
+Measure, on this machine: ops, the fused ops against eager PyTorch and torch.compile; train, the whole step of a
+variant, against its plugin's plain loop where it has one."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,30 @@ class _Options:
     """Print one JSON object."""
 
 
+@dataclass(frozen=True)
+class _TrainOptions:
+    rounds: int = 9
+    """Blocks of steps of each side, in turn."""
+    seconds: float = 3.0
+    """How long a block lasts about."""
+    against: Literal["auto", "baseline", "nothing"] = "auto"
+    """What to compare with: the plugin's plain loop; auto: where it has one."""
+    json: bool = False
+    """Print one JSON object."""
+
+
 def bench(argv: Sequence[str]) -> int:
     """Dispatch `ganengine bench WHAT`."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0
-    if argv[0] != "ops":
-        raise UserError(f'expected `ganengine bench ops`, got "{argv[0]}".{nearest(argv[0], ["ops"])}')
-    return _ops(parse(_Options, argv[1:], "ganengine bench ops", "Time the fused ops against PyTorch's own."))
+    kinds = {
+        "ops": lambda: _ops(parse(_Options, argv[1:], "ganengine bench ops", "Time the fused ops against PyTorch's.")),
+        "train": lambda: _train(argv[1:]),
+    }
+    if argv[0] not in kinds:
+        raise UserError(f'expected ganengine bench {" or ".join(kinds)}, got "{argv[0]}".{nearest(argv[0], kinds)}')
+    return kinds[argv[0]]()
 
 
 def _ops(options: _Options) -> int:
@@ -65,3 +85,31 @@ def _ops(options: _Options) -> int:
     if options.json:
         print(json.dumps(record))
     return 1 if any(row["error"] for row in rows) else 0
+
+
+def _train(argv: Sequence[str]) -> int:
+    rest, taken = take_options([word for word in argv if word != "--json"], ("rounds", "seconds", "against"))
+    own = [word for name, values in taken.items() if values for word in (f"--{name}", values[-1])]
+    flags = [word for word in ("--json", "--help", "-h") if word in argv]
+    options = parse(_TrainOptions, [*own, *flags], "ganengine bench train", "Measure a variant's whole step.")
+    if not rest or rest[0].startswith("-"):
+        raise UserError("expected the name of a variant, as in `ganengine bench train pix2pix`; got none.")
+    if options.rounds < 2:
+        raise UserError(f"--rounds: expected at least 2, got {options.rounds}.")
+    if not 0 <= options.seconds <= 3600:
+        raise UserError(f"--seconds: expected a number from 0 to 3600, got {options.seconds}.")
+    from rich.console import Console
+
+    from ganengine.bench.train import measure, plan, show
+    from ganengine.config import parse as parse_run
+    from ganengine.display import bar
+    from ganengine.plugins import registry
+
+    parse_run(registry().variant(rest[0]), rest[1:], f"ganengine bench train {rest[0]}")
+    against = plan(rest, options.against)
+    shown = bar("measuring")
+    record = measure(rest, against=against, rounds=options.rounds, seconds=options.seconds, progress=shown)
+    show(record, Console(stderr=options.json, highlight=False))
+    if options.json:
+        print(json.dumps(record))
+    return 0

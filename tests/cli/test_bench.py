@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from ganengine.bench import machine, timing
+
+from .conftest import SMALLEST
 
 Go = Callable[..., Any]
 OPS = ["conditional_batch_norm", "patchgan_loss", "maxout", "null"]
@@ -79,11 +82,39 @@ def test_unequal_results_end_with_status_1(go: Go, monkeypatch: pytest.MonkeyPat
     assert "differs from float64" in done.err
 
 
+def test_a_whole_step_beside_the_plain_loop(go: Go, pairs: Path) -> None:
+    done = go("bench", "train", "pix2pix", pairs, *SMALLEST, "--rounds", "2", "--seconds", "0", "--json")
+    assert done.status == 0, done.err
+    record = json.loads(done.out)
+    assert (record["schema"], record["variant"]) == (1, "pix2pix")
+    engine, baseline = record["engine"], record["baseline"]
+    assert engine["images_per_step"] == 2
+    assert engine["phases_ms"].keys() == {"d", "g"}
+    spent = sum(sum(parts.values()) for parts in engine["phases_ms"].values()) + engine["rest_ms"]
+    assert spent == pytest.approx(engine["step_ms"])
+    for side in (engine, baseline):
+        rate = side["images_per_s"]
+        assert 0 < rate["p25"] <= rate["median"] <= rate["p75"]
+        assert side["peak_memory_mb"] > 0
+    assert record["ratio"]["p25"] <= record["ratio"]["median"] <= record["ratio"]["p75"]
+    assert 0 <= engine["data_wait"] < 1
+    assert engine["gflop_per_step"] > 0
+    assert engine["share_of_limit"] > 0
+    assert engine["use"]["images_per_s"] > 0
+    assert record["choices"]["precision"] == "fp32"
+    for word in ("plain loop", "where a step's time goes", "matrix products", "times the plain loop"):
+        assert word in " ".join(done.err.split())
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("bench op", 'expected `ganengine bench ops`, got "op". Did you mean ops?'),
-        ("bench train", 'expected `ganengine bench ops`, got "train"'),
+        ("bench op", 'expected ganengine bench ops or train, got "op". Did you mean ops?'),
+        ("bench train", "expected the name of a variant"),
+        ("bench train pix2pix --rounds 1", "--rounds: expected at least 2"),
+        ("bench train pix2pix --seconds -1", "--seconds: expected a number from 0"),
+        ("bench train pix2pix --lamda-l1 3", "--lamda-l1"),
+        ("bench train pix2pix nowhere --against nothing", "nowhere"),
         ("bench ops --op maxot", "invalid choice 'maxot' for argument '--op'"),
         ("bench ops --fast", "Unrecognized options: --fast"),
         ("bench ops --device tpu", "expected auto, cpu, cuda or cuda:N"),
@@ -97,6 +128,7 @@ def test_wrong_use(go: Go, line: str, message: str) -> None:
 
 def test_help(go: Go) -> None:
     assert "usage: ganengine bench ops" in go("bench").out
+    assert "--against" in go("bench", "train", "--help").out
     told = go("bench", "ops", "--help")
     assert told.status == 0
     for option in ("--op", "--quick", "--device", "--json"):
