@@ -10,7 +10,7 @@ import pytest
 import torch
 from ganengine.config import parse
 from ganengine.data import Batch
-from ganengine.nn import spectral_norm
+from ganengine.nn import ConditionalBatchNorm2d, spectral_norm
 from ganengine.plugins import add_path, registry
 from ganengine.step import Step
 from ganengine.testing.subject import Subject
@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ganengine_cbn_gan import losses
+from ganengine_cbn_gan import baseline, losses, networks
+from ganengine_cbn_gan.blocks import EPS
 from ganengine_cbn_gan.config import CBNGANConfig
 from ganengine_cbn_gan.networks import build
 
@@ -201,3 +202,24 @@ def test_training_makes_the_classes_differ() -> None:
         for _ in range(5):
             trainer.round()
         assert gap() > 1e-4
+
+
+@torch.no_grad()
+def test_the_plain_loop_of_benches_has_norms_that_compute_the_same() -> None:
+    ours = ConditionalBatchNorm2d(3, 4, eps=EPS, activation="relu")
+    ours.gamma.normal_(1, 0.5)
+    ours.beta.normal_(0, 0.5)
+    x, y = torch.randn(6, 3, 4, 4), torch.tensor([0, 1, 2, 3, 3, 0])
+    torch.testing.assert_close(baseline.Norm(ours)(x, y), ours(x, y))
+
+
+def test_the_plain_loop_of_benches_trains_both_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = parse(registry().variant("cbn-gan"), list(TINY), "test").config
+    kept: dict[str, nn.Module] = {}
+    monkeypatch.setattr(networks, "build", lambda *given: kept.update(build(*given)) or kept)
+    spec = DataSpec({"real": FieldSpec("image", (1, 16, 16)), "label": FieldSpec("label", (), 3)})
+    step = baseline.build(config, spec)
+    before = {key: {n: p.detach().clone() for n, p in network.named_parameters()} for key, network in kept.items()}
+    step({"real": torch.rand(4, 1, 16, 16) * 2 - 1, "label": torch.tensor([0, 1, 2, 0])})
+    for key, network in kept.items():
+        assert not [n for n, p in network.named_parameters() if torch.equal(p, before[key][n])], key

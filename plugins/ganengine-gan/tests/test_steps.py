@@ -15,10 +15,11 @@ from ganengine.batches import Batches
 from ganengine.plugins import add_path
 from ganengine.testing.subject import Subject
 from ganengine.trainer import Trainer
-from ganengine.variant import Progress
+from ganengine.variant import DataSpec, FieldSpec, Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganengine_gan import baseline, networks
 from ganengine_gan.config import WGANConfig, WGANGPConfig
 
 add_path(Path(__file__).parents[1])
@@ -162,3 +163,20 @@ def test_a_lazy_penalty_keeps_its_strength(every: int) -> None:
     assert carrier.gain == every
     names = [d.phase.name for group in schedule.at(Progress(step=1), {}) for d in group]
     assert names == ["d", "g"]
+
+
+@pytest.mark.parametrize("name", ["dcgan", "lsgan", "wgan", "wgan-gp"])
+def test_the_plain_loop_of_benches_trains_both_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Subject(name, None).settings
+    kept: dict[str, nn.Module] = {}
+    make = networks.build
+    monkeypatch.setattr(networks, "build", lambda *given: kept.update(make(*given)) or kept)
+    spec = DataSpec({"real": FieldSpec("image", (1, 8, 8))})
+    step = baseline.build(settings.config, spec)
+    before = {key: copy.deepcopy(network.state_dict()) for key, network in kept.items()}
+    step({"real": torch.rand(4, 1, 8, 8) * 2 - 1})
+    for key, network in kept.items():
+        moved = [not torch.equal(tensor, before[key][path]) for path, tensor in network.named_parameters()]
+        assert moved.count(False) <= (key == "D"), key  # a Wasserstein critic's last shift cancels
+    if name == "wgan":
+        assert all(parameter.abs().max() <= 0.01 for parameter in kept["D"].parameters())

@@ -28,6 +28,7 @@ def ganengine_variants() -> list[Variant]:
             losses="ganengine_cbn_gan.losses:build",
             schedule="ganengine.two_player.schedule:build",
             views="ganengine.two_player.views:build",
+            baseline="ganengine_cbn_gan.baseline:build",
             equilibrium="ganengine.two_player.equilibrium:build",
             data="glyphs",
             defaults={"size": 28, "batch": 64, "flip": False, "preview": 80, "ema-images": 2000, "horizon": 60_000},

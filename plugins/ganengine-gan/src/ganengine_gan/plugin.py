@@ -43,6 +43,7 @@ def _variant(name: str, config: type, summary: str, paper: str, **changes: Any) 
         losses="ganengine.two_player.losses:build",
         schedule="ganengine.two_player.schedule:build",
         views="ganengine.two_player.views:build",
+        baseline="ganengine_gan.baseline:build",
         equilibrium="ganengine.two_player.equilibrium:build",
         data="glyphs",
         defaults=defaults,
