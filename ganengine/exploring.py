@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ganengine.latents import Way, between, class_grid, corners, one_hot
+from ganengine.latents import Way, between, class_grid, corners, number_grid, one_hot, value_grid
 from ganengine.metrics.pictures import edge_strength
+from ganengine.variant import Prior
 
 Draw = Callable[[Tensor, "Tensor | None"], Tensor]
 """(z [N, ...], weights of classes [N, K] or None) -> pictures [N, C, H, W] in [-1, 1]."""
 
 NEAREST = 4
 """Neighbours shown beside a sample."""
+SWEEP = (-2.0, 2.0)
+"""Ends of a sweep through a number of a latent (arXiv:1606.03657, figure 2: beyond the prior, to see it go on)."""
 CHUNK = 256
 """Pictures that distances are worked out for at once."""
 
@@ -62,20 +65,55 @@ def spreads(grid: Tensor) -> dict[str, float]:
     }
 
 
-def interpolated(draw: Draw, z: Tensor, y: Tensor | None, steps: int, way: Way) -> Sheet:
+def swept(draw: Draw, z: Tensor, y: Tensor | None, prior: Prior, name: str, steps: int) -> dict[str, Sheet]:
+    """Return what one named part of the latent does, the rest of it standing still.
+
+    Of a categorical part, a sheet called `name`: a row for each value, the same latents in each. Of another, a sheet
+    for each of its numbers, called `name`-1, `name`-2 ...: a row for each latent, in which the number goes from -2 to 2
+    in `steps` pictures. `of_part` is the mean standard deviation of a pixel over what is swept, `of_rest` that over the
+    latents, on [0, 1]: near 0 the part, or all but the part, is not listened to.
+
+    Args:
+        z: [M, L].
+        y: weights of classes of the M latents, or None.
+    """
+    place = prior.span(name)
+    if next(part.kind for part in prior.parts if part.name == name) == "categorical":
+        values = place.stop - place.start
+        made = draw(value_grid(z, prior, name), None if y is None else y.repeat(values, 1))
+        return {name: Sheet(made, len(z), _swept(_grid(made, len(z)).transpose(0, 1)))}
+    codes, sheets = torch.linspace(*SWEEP, steps), {}
+    for number in range(place.stop - place.start):
+        grid = number_grid(z, place.start + number, codes)
+        made = draw(grid, None if y is None else y.repeat_interleave(steps, 0))
+        sheets[f"{name}-{number + 1}"] = Sheet(made, steps, _swept(_grid(made, steps)))
+    return sheets
+
+
+def _swept(grid: Tensor) -> dict[str, float]:
+    """Return both spreads of a grid [latents, swept, ...] of pictures; points have no pixels."""
+    if grid.dim() != 5:
+        return {}
+    found = spreads(grid)
+    return {"of_part": found["within_class"], "of_rest": found["between_classes"]}
+
+
+def interpolated(draw: Draw, z: Tensor, y: Tensor | None, steps: int, way: Way, prior: Prior | None = None) -> Sheet:
     """Return a row of `steps` pictures from each latent to the next pair's other end, and whether ways cross-fade.
 
     Args:
         z: [2 R, ...]: R starts, then R ends.
         y: weights of classes of the R rows, or None.
         steps: pictures in a row.
+        way: between the ends.
+        prior: what z was drawn from, where it has parts.
 
     Returns:
         R rows. `edges_mid` is the mean edge strength of the middle pictures over that of the ends, `edges_blend` that
         of the ends' pixel mean over the same: a generator that merely cross-fades has both equal.
     """
     rows = len(z) // 2
-    path = between(z[:rows], z[rows:], torch.linspace(0, 1, steps), way).flatten(0, 1)
+    path = between(z[:rows], z[rows:], torch.linspace(0, 1, steps), way, prior).flatten(0, 1)
     pictures = draw(path, None if y is None else y.repeat_interleave(steps, 0))
     if pictures.dim() != 4:  # points have no edges
         return Sheet(pictures, steps)
@@ -89,9 +127,9 @@ def interpolated(draw: Draw, z: Tensor, y: Tensor | None, steps: int, way: Way) 
     return Sheet(pictures, steps, numbers)
 
 
-def cornered(draw: Draw, z: Tensor, y: Tensor | None, side: int, way: Way) -> Sheet:
+def cornered(draw: Draw, z: Tensor, y: Tensor | None, side: int, way: Way, prior: Prior | None = None) -> Sheet:
     """Return a square of pictures between four corners z [4, ...]."""
-    return Sheet(draw(corners(z, side, way), None if y is None else y[:1].expand(side * side, -1)), side)
+    return Sheet(draw(corners(z, side, way, prior), None if y is None else y[:1].expand(side * side, -1)), side)
 
 
 def morphed(draw: Draw, z: Tensor, labels: tuple[int, int], classes: int, steps: int) -> Sheet:

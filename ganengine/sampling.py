@@ -15,7 +15,7 @@ from ganengine.data.batch import Batch
 from ganengine.data.pictures import sheet
 from ganengine.errors import PluginError, nearest
 from ganengine.hardware import Hardware
-from ganengine.latents import class_grid
+from ganengine.latents import class_grid, from_prior, value_grid
 from ganengine.nn.context import Context, Statistics, draw_context
 from ganengine.scatter import scatter
 from ganengine.step import Step
@@ -82,10 +82,7 @@ class Sampler:
         """Draw latents [count, *shape] of a sample view's prior; the same seed and name give the same."""
         prior = view.prior
         assert prior is not None
-        source = draws.generator(self.seed, "view", name)
-        if prior.kind == "uniform":
-            return torch.rand((count, *prior.shape), generator=source) * 2 - 1
-        return torch.randn((count, *prior.shape), generator=source)
+        return from_prior(prior, count, draws.generator(self.seed, "view", name))
 
     def sample(self, view: View, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Make what latents [N, ...] and class weights [N, K] stand for: [N, ...], float32, on the CPU.
@@ -104,18 +101,23 @@ class Sampler:
     def preview(self, view: View, batch: Batch, spec: DataSpec) -> np.ndarray:
         """Make the picture that shows how far a run is: a grid view of `batch`, or as many samples; [H, W, C], uint8.
 
-        A sample view with a label has a row for each class and the same latents in each row; one of points shows them
-        over those of the batch.
+        A sample view with a label has a row for each class and the same latents in each row, one whose latent has a
+        categorical part a row for each of its values; one of points shows them over those of the batch.
         """
         if view.kind == "grid":
             return sheet(self.grid(view, batch, batch.size))
-        if view.label is None:
-            made = self.sample(view, self.latents(view, batch.size))
-            return sheet(made) if made.dim() == 4 else scatter(made, batch["real"].float().cpu())
-        classes = spec.classes(view.label) or 1
-        columns = max(1, batch.size // classes)
-        z = self.latents(view, columns)
-        return sheet(self.sample(view, *class_grid(z, classes)), columns=columns)
+        assert view.prior is not None
+        part = next((part for part in view.prior.parts if part.kind == "categorical"), None)
+        if view.label is not None:
+            classes = spec.classes(view.label) or 1
+            columns = max(1, batch.size // classes)
+            made = self.sample(view, *class_grid(self.latents(view, columns), classes))
+        elif part is not None:
+            columns = max(1, batch.size // part.size)
+            made = self.sample(view, value_grid(self.latents(view, columns), view.prior, part.name))
+        else:
+            columns, made = None, self.sample(view, self.latents(view, batch.size))
+        return sheet(made, columns=columns) if made.dim() == 4 else scatter(made, batch["real"].float().cpu())
 
     def grid(self, view: View, batch: Batch, count: int) -> dict[str, Tensor]:
         """Make the columns of a grid view: name -> [N, C, H, W], float32, on the CPU."""

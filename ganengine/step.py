@@ -11,8 +11,9 @@ from torch import Tensor
 from ganengine import draws
 from ganengine.data.batch import Batch
 from ganengine.errors import StaleForwardError
+from ganengine.latents import from_prior
 from ganengine.nn.context import current, draw_context, scoped
-from ganengine.variant import Progress
+from ganengine.variant import Prior, Progress
 
 if TYPE_CHECKING:
     from ganengine.losses.adversarial import Adversarial, Logits
@@ -85,6 +86,12 @@ class Step:
     def randint(self, name: str, high: int, shape: tuple[int, ...] = ()) -> Tensor:
         """Draw integers [N, *shape] uniformly from 0 .. high - 1."""
         return self._draw(name, shape, lambda size, **kw: torch.randint(high, size, **kw))
+
+    def latent(self, name: str, prior: Prior) -> Tensor:
+        """Draw latents [N, *shape] of a prior, part by part where it has parts."""
+        return self._draw(
+            name, prior.shape, lambda size, *, generator, device: from_prior(prior, size[0], generator)
+        )  # fmt: skip
 
     def derangement(self, name: str) -> Tensor:
         """Draw a cyclic permutation [N] of the samples at hand without a fixed point (for mismatched pairs)."""

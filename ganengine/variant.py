@@ -242,13 +242,53 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A named stretch of a latent, which stands for something that can be asked for by itself."""
+
+    name: str
+    size: int
+    """Its numbers; of a categorical part, its values."""
+    kind: Literal["normal", "uniform", "categorical"] = "normal"
+    """N(0, 1); uniform on [-1, 1]; categorical: one of `size` values, each as likely, as a 1 among zeros."""
+
+
+@dataclass(frozen=True)
 class Prior:
-    """The distribution of a generator's latent."""
+    """The distribution of a generator's latent.
+
+    Raises:
+        PluginError: parts that share a name, have no numbers, or do not fill the shape.
+    """
 
     shape: tuple[int, ...]
     """Of one sample's latent."""
     kind: Literal["normal", "uniform"] = "normal"
-    """N(0, 1), or uniform on [-1, 1]."""
+    """N(0, 1), or uniform on [-1, 1]. Parts have kinds of their own."""
+    parts: tuple[Part, ...] = ()
+    """What the latent [N, sum of sizes] consists of, in order; none: it is one piece."""
+
+    def __post_init__(self) -> None:
+        names, sizes = [part.name for part in self.parts], [part.size for part in self.parts]
+        if self.parts and (len(set(names)) < len(names) or min(sizes) < 1 or self.shape != (sum(sizes),)):
+            raise PluginError(
+                f"Prior: expected parts with names of their own that fill the shape {self.shape}, got "
+                f"{', '.join(f'{part.name} of {part.size}' for part in self.parts)}. Use Prior.of(part, ...)."
+            )
+
+    @classmethod
+    def of(cls, *parts: Part) -> Prior:
+        """Return the prior of a latent that consists of named parts, in order."""
+        return cls((sum(part.size for part in parts),), parts=parts)
+
+    def span(self, name: str) -> slice:
+        """Return where part `name` stands among a latent's numbers."""
+        index = [part.name for part in self.parts].index(name)
+        start = sum(part.size for part in self.parts[:index])
+        return slice(start, start + self.parts[index].size)
+
+    def split(self, z: Tensor) -> dict[str, Tensor]:
+        """Return the parts of latents [N, *shape] by name."""
+        return {part.name: z[:, self.span(part.name)] for part in self.parts}
 
 
 @dataclass(frozen=True)

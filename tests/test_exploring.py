@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ganengine import exploring
+from ganengine.variant import Part, Prior
 
 
 def bump(z: Tensor, y: Tensor | None) -> Tensor:
@@ -76,3 +77,52 @@ def test_morphing_starts_and_ends_at_a_class() -> None:
     assert ends[0, 0, 0, 3, 1] == 0.0
     assert ends[0, -1, 0, 3, 1] == 1.0
     assert ends[0, 2, 0, 3, 1] == pytest.approx(0.5)
+
+
+PARTS = Prior.of(Part("noise", 1), Part("category", 3, "categorical"), Part("codes", 2, "uniform"))
+
+
+def listening(z: Tensor, y: Tensor | None) -> Tensor:
+    """A picture of two pixels: the category, and noise plus the first code; the second code changes nothing."""
+    parts = PARTS.split(z)
+    category = parts["category"] @ torch.tensor([-1.0, 0.0, 1.0])
+    moved = parts["noise"][:, 0] / 4 + parts["codes"][:, 0] / 4
+    return torch.stack((category, moved), 1).reshape(-1, 1, 1, 2)
+
+
+def test_a_sweep_of_a_category_has_a_row_for_each_value() -> None:
+    z = torch.tensor([[0.0, 0, 1, 0, 0, 0], [1.0, 1, 0, 0, 0, 0]])
+    (name, sheet), *others = exploring.swept(listening, z, None, PARTS, "category", 5).items()
+    assert (name, sheet.columns, others) == ("category", 2, [])
+    assert sheet.pictures[:, 0, 0, 0].tolist() == [-1, -1, 0, 0, 1, 1]
+    assert sheet.pictures[:, 0, 0, 1].tolist() == [0, 0.25] * 3
+    # over -1, 0, 1 a pixel deviates by sqrt(2/3), over 0 and 1/4 by 1/8; mean of two pixels, on half of the range
+    assert sheet.numbers["of_part"] == pytest.approx((2 / 3) ** 0.5 / 4)
+    assert sheet.numbers["of_rest"] == pytest.approx(1 / 8 / 4)
+
+
+def test_a_sweep_of_numbers_has_a_sheet_for_each() -> None:
+    z = torch.tensor([[0.0, 0, 1, 0, 9, 9], [1.0, 1, 0, 0, 9, 9]])
+    sheets = exploring.swept(listening, z, None, PARTS, "codes", 5)
+    assert list(sheets) == ["codes-1", "codes-2"]
+    first = sheets["codes-1"]
+    assert first.columns == 5
+    assert first.pictures[:5, 0, 0, 1].tolist() == [-0.5, -0.25, 0, 0.25, 0.5]
+    assert first.pictures[5:, 0, 0, 1].tolist() == [-0.25, 0, 0.25, 0.5, 0.75]
+    assert first.numbers["of_part"] == pytest.approx(2**0.5 / 4 / 4)
+    assert sheets["codes-2"].numbers["of_part"] == 0
+    assert sheets["codes-2"].numbers["of_rest"] > 0
+
+
+def test_a_sweep_keeps_the_class_of_each_latent() -> None:
+    asked: list[Tensor] = []
+
+    def draw(z: Tensor, y: Tensor | None) -> Tensor:
+        assert y is not None
+        asked.append(y.argmax(1))
+        return torch.zeros(len(z), 2)
+
+    z, y = torch.zeros(2, 6), torch.eye(2)
+    sheets = exploring.swept(draw, z, y, PARTS, "noise", 3) | exploring.swept(draw, z, y, PARTS, "category", 3)
+    assert [one.tolist() for one in asked] == [[0, 0, 0, 1, 1, 1], [0, 1] * 3]
+    assert all(sheet.numbers == {} for sheet in sheets.values())  # points have no pixels

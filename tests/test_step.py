@@ -17,7 +17,7 @@ from ganengine.losses.adversarial import adversarial
 from ganengine.nn import Dropout
 from ganengine.nn.context import Context, draw_context, name_modules
 from ganengine.step import Step
-from ganengine.variant import Progress
+from ganengine.variant import Part, Prior, Progress
 
 
 def step_of(n: int = 4, networks: dict[str, Any] | None = None, seed: int = 3, **options: Any) -> Step:
@@ -37,6 +37,15 @@ def test_draws_have_the_stated_form() -> None:
     assert (uniform.min() >= 0, uniform.max() < 1) == (True, True)
     assert whole.shape == (1000, 2)
     assert sorted(whole.unique().tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_latents_follow_their_prior_however_a_batch_is_cut() -> None:
+    prior = Prior.of(Part("noise", 2), Part("category", 3, "categorical"))
+    whole = step_of(6).latent("z", prior)
+    assert torch.equal(step_of(2, rows=(4, 6)).latent("z", prior), whole[4:])
+    assert torch.equal(whole[:, 2:].sum(1), torch.ones(6))
+    assert torch.equal(step_of().latent("z", Prior((2, 2))), step_of().randn("z", (2, 2)))
+    assert torch.equal(step_of().latent("z", Prior((2,), "uniform")), step_of().rand("z", (2,)) * 2 - 1)
 
 
 def test_a_name_stands_for_the_same_numbers() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ganengine.data.dataset import Dataset
     from ganengine.exploring import Sheet
     from ganengine.trained import Trained
-    from ganengine.variant import View
+    from ganengine.variant import Prior, View
 
 STEPS = 9
 """Pictures in a row of an interpolation."""
@@ -40,7 +40,7 @@ class _Options:
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     n: int = 16
-    """How many samples; of a class grid how many columns, of ways how many rows (at most 8)."""
+    """How many samples; of a class grid how many columns, of ways and sweeps how many latents (at most 8)."""
     seed: int | None = None
     """Seed of the noise; None: the run's own."""
     view: str | None = None
@@ -55,6 +55,8 @@ class _Options:
     """A square of pictures between four latents."""
     morph: str | None = None
     """Rows from one class to another: 3,7."""
+    sweep: str | None = None
+    """Named part of the latent to go through: a row for each value, or rows in which a number goes from -2 to 2."""
     ablate: Literal["noise", "label"] | None = None
     """The class grid without noise (z = 0) or without label (y = 0)."""
     neighbours: bool = False
@@ -77,7 +79,7 @@ class _Options:
     """cpu, cuda, cuda:1 ...; auto: a GPU where there is one."""
 
 
-KINDS = ("class_grid", "interpolate", "corners", "morph", "ablate", "neighbours", "gif")
+KINDS = ("class_grid", "interpolate", "corners", "morph", "sweep", "ablate", "neighbours", "gif")
 """Options of which one at most says what is drawn."""
 
 
@@ -95,6 +97,8 @@ def sample(argv: Sequence[str]) -> int:
         raise UserError(f"--truncation: expected a number from 0 to 10, got {options.truncation}.")
     if options.gif:
         return _film(options)
+    import torch
+
     from ganengine.data.pictures import sheet, to_uint8
     from ganengine.runfolder import RunFolder
     from ganengine.trained import Trained
@@ -109,14 +113,19 @@ def sample(argv: Sequence[str]) -> int:
             f"{trained.settings.variant.name} starts from pictures. Leave the option out."
         )
     view = trained.sampler.view(("sample",) if asked else ("sample", "grid"), options.view)
-    numbers: Mapping[str, float] = {}
+    numbers: dict[str, float] = {}
+    wholes: dict[str, np.ndarray] = {}  # by what tells apart the sheets of one sweep
     if view.kind == "grid":
         columns = _from_data(trained, view, options)
-        whole, singles = sheet(columns), columns["output" if "output" in columns else next(iter(columns))]
+        singles = columns["output" if "output" in columns else next(iter(columns))]
+        wholes[""] = sheet(columns)
     else:
-        found = _explored(trained, view, options)
-        singles, numbers = found.pictures, found.numbers
-        whole = sheet(singles, columns=found.columns) if singles.dim() == 4 else _points(trained, singles)
+        sheets = _explored(trained, view, options)
+        singles = torch.cat([found.pictures for found in sheets.values()])
+        for name, found in sheets.items():
+            made, prefix = found.pictures, f"{name}_" if len(sheets) > 1 else ""
+            wholes[name] = sheet(made, columns=found.columns) if made.dim() == 4 else _points(trained, made)
+            numbers |= {f"{prefix}{key}": number for key, number in found.numbers.items()}
     out = options.out or folder.path / "drawn"
     if options.separate and singles.dim() != 4:
         raise UserError("--separate: expected a variant that makes pictures; this one makes points. Leave it out.")
@@ -125,16 +134,24 @@ def sample(argv: Sequence[str]) -> int:
     else:
         words = [f"{trained.sampler.progress.images:09d}", *(_told(word, options) for word in asked)]
         words += [] if options.truncation == 1 else [f"truncation{options.truncation:g}"]
-        seed = "" if options.seed is None else f"-seed{options.seed}"
-        pictures = {out / f"{'-'.join(words)}-{len(singles)}{seed}.png": whole}
+        last = [str(len(singles) // len(wholes)), *([] if options.seed is None else [f"seed{options.seed}"])]
+        pictures = {
+            out / f"{'-'.join([*words, *([_plain(name)] if name else []), *last])}.png": whole
+            for name, whole in wholes.items()
+        }
     return _write(pictures, numbers, options.overwrite)
 
 
 def _told(name: str, options: _Options) -> str:
     """Return an option and its value for the name of a file: class-3, morph-3-8, class-grid."""
     value = getattr(options, "class_" if name == "class" else name)
-    words = [name.replace("_", "-"), *([] if value is True else [str(value)])]
-    return re.sub(r"[^\w.]+", "-", "-".join(words))
+    # A sweep's sheets are named by what they show.
+    return _plain("-".join([name.replace("_", "-"), *([] if value is True or name == "sweep" else [str(value)])]))
+
+
+def _plain(word: str) -> str:
+    """Return a word as part of the name of a file."""
+    return re.sub(r"[^\w.]+", "-", word)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -149,13 +166,15 @@ def _from_data(trained: Trained, view: View, options: _Options) -> dict[str, Ten
     return trained.sampler.grid(view, batch.to(hardware.device, channels_last=hardware.channels_last), batch.size)
 
 
-def _explored(trained: Trained, view: View, options: _Options) -> Sheet:
-    """Draw a sample view as the options ask."""
+def _explored(trained: Trained, view: View, options: _Options) -> dict[str, Sheet]:
+    """Draw a sample view as the options ask; a sweep may have several sheets, which their names tell apart."""
     import torch
 
     from ganengine import exploring
-    from ganengine.latents import one_hot
+    from ganengine.latents import one_hot, scaled
 
+    assert view.prior is not None
+    prior = view.prior
     classes = trained.spec.classes(view.label)
     if not classes and (options.class_ is not None or options.class_grid or options.morph or options.ablate):
         raise UserError(
@@ -164,10 +183,10 @@ def _explored(trained: Trained, view: View, options: _Options) -> Sheet:
         )
 
     def draw(z: Tensor, y: Tensor | None) -> Tensor:
-        return trained.sampler.sample(view, options.truncation * z, y)
+        return trained.sampler.sample(view, z, y)
 
     def latents(count: int) -> Tensor:
-        return trained.sampler.latents(view, count)
+        return scaled(trained.sampler.latents(view, count), prior, options.truncation)
 
     def weights(count: int) -> Tensor | None:
         if not classes:
@@ -178,22 +197,42 @@ def _explored(trained: Trained, view: View, options: _Options) -> Sheet:
         return one_hot(chosen, classes)
 
     few = min(options.n, 8)
+    if options.sweep:
+        part = _part(trained, prior, options.sweep)
+        return exploring.swept(draw, latents(few), weights(few), prior, part, STEPS)
     if options.class_grid:
-        return exploring.by_class(draw, latents(few), classes)
-    if options.ablate:
-        return exploring.ablated(draw, latents(few), classes, options.ablate)
-    if options.morph:
+        found = exploring.by_class(draw, latents(few), classes)
+    elif options.ablate:
+        found = exploring.ablated(draw, latents(few), classes, options.ablate)
+    elif options.morph:
         words = [word.strip() for word in options.morph.split(",")]
         if len(words) != 2:
             raise UserError(f'--morph: expected two classes such as 3,7, got "{options.morph}".')
         ends = (_class(trained, words[0], classes), _class(trained, words[1], classes))
-        return exploring.morphed(draw, latents(few), ends, classes, STEPS)
-    if options.interpolate:
-        return exploring.interpolated(draw, latents(2 * few), weights(few), STEPS, options.interpolate)
-    if options.corners:
-        return exploring.cornered(draw, latents(4), weights(1), STEPS, "spherical")
-    made = draw(latents(options.n), weights(options.n))
-    return _neighbours(trained, made) if options.neighbours else exploring.Sheet(made)
+        found = exploring.morphed(draw, latents(few), ends, classes, STEPS)
+    elif options.interpolate:
+        found = exploring.interpolated(draw, latents(2 * few), weights(few), STEPS, options.interpolate, prior)
+    elif options.corners:
+        found = exploring.cornered(draw, latents(4), weights(1), STEPS, "spherical", prior)
+    else:
+        made = draw(latents(options.n), weights(options.n))
+        found = _neighbours(trained, made) if options.neighbours else exploring.Sheet(made)
+    return {"": found}
+
+
+def _part(trained: Trained, prior: Prior, name: str) -> str:
+    """Return the part of the latent that the user named."""
+    names = [part.name for part in prior.parts]
+    if name in names:
+        return name
+    if names:
+        raise UserError(
+            f'--sweep: expected a part of the latent: {", ".join(names)}; got "{name}".{nearest(name, names)}'
+        )
+    raise UserError(
+        f'--sweep: expected a variant whose latent has named parts, got "{name}"; the latent of '
+        f"{trained.settings.variant.name} is one piece. Leave the option out, or use --interpolate."
+    )
 
 
 def _neighbours(trained: Trained, made: Tensor) -> Sheet:

@@ -15,6 +15,7 @@ from ganengine.losses.adversarial import Adversarial
 from ganengine.losses.penalties import gradient_penalty, r1_penalty, r2_penalty
 from ganengine.plugins import registry
 from ganengine.two_player.config import ConditionalConfig, TwoPlayerConfig
+from ganengine.variant import Prior
 
 if TYPE_CHECKING:
     from ganengine.step import Step
@@ -31,7 +32,7 @@ def build(config: TwoPlayerConfig) -> dict[str, Callable[[Step], Terms]]:
     Gradients: D's reach only D, G's pass through D; the penalty is of second order.
     Paper: 1406.2661, algorithm 1; penalties 1704.00028, 1801.04406.
     """
-    game = _game(config)
+    game, prior = _game(config), Prior((config.latent,), config.prior)
     simultaneous = config.order == "simultaneous"
 
     def fake_labels(step: Step, name: str) -> Tensor | None:
@@ -43,8 +44,7 @@ def build(config: TwoPlayerConfig) -> dict[str, Callable[[Step], Terms]]:
         return step.randint(f"y.{name}", step["G"].num_classes).to(real.dtype)
 
     def generate(step: Step, name: str) -> tuple[Tensor, Tensor | None]:
-        uniform = config.prior == "uniform"
-        z = step.rand(f"z.{name}", (config.latent,)) * 2 - 1 if uniform else step.randn(f"z.{name}", (config.latent,))
+        z = step.latent(f"z.{name}", prior)
         y = fake_labels(step, name)
         return _call(step["G"], z, y), y
 

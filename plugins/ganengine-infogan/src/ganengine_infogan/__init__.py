@@ -1,0 +1,1 @@
+"""InfoGAN for ganengine: codes that come to mean something, without labels."""
