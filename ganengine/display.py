@@ -159,10 +159,9 @@ class Display:
         tally.add(line["totals"])
         if tally.number is not None and epoch > tally.number:
             means = tally.means()
-            told = f"gen loss={means.get('G', float('nan')):.4f}"
-            if "D" in means:
-                told += f", disc loss={means['D']:.4f}"
-            self._print(f"Epoch {epoch}, {told}, {clock_text(clock.here() - tally.began)}")
+            players = (("G", "gen"), ("D", "disc"))
+            told = "".join(f", {word} loss={means[name]:.4f}" for name, word in players if name in means)
+            self._print(f"Epoch {epoch}{told}, {clock_text(clock.here() - tally.began)}")
             self._epoch = tally = _Epoch(clock.here())
         tally.number = epoch
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ganengine.latents import Way, between, class_grid, corners, number_grid, one_hot, value_grid
+from ganengine.latents import Way, between, class_grid, corners, number_grid, one_hot, over_captions, value_grid
 from ganengine.metrics.pictures import edge_strength
 from ganengine.variant import Prior
 
@@ -48,6 +48,14 @@ def by_class(draw: Draw, z: Tensor, classes: int) -> Sheet:
     """
     pictures = draw(*class_grid(z, classes))
     return Sheet(pictures, len(z), spreads(_grid(pictures, len(z))))
+
+
+def by_caption(draw: Draw, z: Tensor, ids: Tensor) -> Sheet:
+    """Return a row for each caption over the same latents, and how far rows and columns spread (see `by_class`)."""
+    pictures = draw(*over_captions(z, ids))
+    spread = spreads(_grid(pictures, len(z)))
+    numbers = {"within_caption": spread["within_class"], "between_captions": spread["between_classes"]}
+    return Sheet(pictures, len(z), numbers)
 
 
 def ablated(draw: Draw, z: Tensor, classes: int, what: str) -> Sheet:

@@ -105,6 +105,14 @@ class LabelledData:
         step = EVERY if split == "train" else 1
         return self._read(split, range(0, self.dataset.check_split(split), step), most)
 
+    def captions(self, text: str, count: int) -> Tensor:
+        """Return the codes [count, L] of a caption of each held-out picture in turn, from the field `text`."""
+        split = self.held_out_split
+        known = min(count, self.dataset.check_split(split))
+        with Loader(self.dataset, replace(self.options, memory_mib=0)) as loader:
+            codes = loader.fixed(split, known)[text][:, 0]
+        return codes[torch.arange(count) % len(codes)]
+
     def _read(self, split: str, indices: Sequence[int], most: int) -> Labelled:
         indices = [indices[place * len(indices) // most] for place in range(most)] if len(indices) > most else indices
         pictures, labels = [], []
@@ -185,7 +193,8 @@ def gather(
 ) -> Evidence:
     """Make samples and judge them.
 
-    Classes are asked for in turn: 0, 1, ... K - 1, 0, ...; the latents are those of `ganengine sample` with this seed.
+    Classes are asked for in turn: 0, 1, ... K - 1, 0, ..., of a view with a text captions of held-out pictures; the
+    latents are those of `ganengine sample` with this seed.
 
     Args:
         judge: of `data`.
@@ -214,7 +223,8 @@ def gather(
     asked = torch.arange(count) % classes if classes else None
 
     def made(labels: Tensor | None) -> Tensor:
-        return to_8_bit(sampler.sample(view, z, None if labels is None else one_hot(labels, classes)))
+        y = None if labels is None else one_hot(labels, classes)
+        return to_8_bit(sampler.sample(view, z, data.captions(view.text, count) if view.text else y))
 
     return Evidence(
         made=judge.look(made(asked)),

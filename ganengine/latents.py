@@ -79,6 +79,19 @@ def class_grid(z: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return z.repeat((classes, *[1] * (z.dim() - 1))), one_hot(labels, classes)
 
 
+def over_captions(z: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a row for each caption, with the same latents in each.
+
+    Args:
+        z: [M, ...], the columns.
+        ids: [R, L], codes of a caption each.
+
+    Returns:
+        z [R M, ...] and codes [R M, L].
+    """
+    return z.repeat((len(ids), *[1] * (z.dim() - 1))), ids.repeat_interleave(len(z), 0)
+
+
 def between(start: Tensor, stop: Tensor, shares: Tensor, way: Way = "spherical", prior: Prior | None = None) -> Tensor:
     """Return the latents on the way from `start` to `stop` at `shares`; parts of a prior go each by itself.
 

@@ -15,7 +15,7 @@ from ganengine.data.batch import Batch
 from ganengine.data.pictures import sheet
 from ganengine.errors import PluginError, nearest
 from ganengine.hardware import Hardware
-from ganengine.latents import class_grid, from_prior, value_grid
+from ganengine.latents import class_grid, from_prior, over_captions, value_grid
 from ganengine.nn.context import Context, Statistics, draw_context
 from ganengine.scatter import scatter
 from ganengine.step import Step
@@ -23,6 +23,8 @@ from ganengine.variant import DataSpec, Progress, View
 
 CHUNK = 64
 """Samples made at once."""
+COLUMNS = 8
+"""Latents of a caption in a preview."""
 
 
 @contextmanager
@@ -85,7 +87,7 @@ class Sampler:
         return from_prior(prior, count, draws.generator(self.seed, "view", name))
 
     def sample(self, view: View, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Make what latents [N, ...] and class weights [N, K] stand for: [N, ...], float32, on the CPU.
+        """Make what latents [N, ...] and class weights [N, K] or codes [N, L] stand for: [N, ...], float32, on the CPU.
 
         Networks use the running statistics of their training, so that no sample depends on its batch mates.
         """
@@ -101,14 +103,20 @@ class Sampler:
     def preview(self, view: View, batch: Batch, spec: DataSpec) -> np.ndarray:
         """Make the picture that shows how far a run is: a grid view of `batch`, or as many samples; [H, W, C], uint8.
 
-        A sample view with a label has a row for each class and the same latents in each row, one whose latent has a
-        categorical part a row for each of its values; one of points shows them over those of the batch.
+        A sample view with a label has a row for each class and the same latents in each row, one with a text a row for
+        each of the batch's first captions, one whose latent has a categorical part a row for each of its values; one of
+        points shows them over those of the batch.
         """
         if view.kind == "grid":
             return sheet(self.grid(view, batch, batch.size))
         assert view.prior is not None
         part = next((part for part in view.prior.parts if part.kind == "categorical"), None)
-        if view.label is not None:
+        columns: int | None = None
+        if view.text is not None:
+            columns = min(COLUMNS, batch.size)
+            captions = batch[view.text][: batch.size // columns, 0]
+            made = self.sample(view, *over_captions(self.latents(view, columns), captions))
+        elif view.label is not None:
             classes = spec.classes(view.label) or 1
             columns = max(1, batch.size // classes)
             made = self.sample(view, *class_grid(self.latents(view, columns), classes))
@@ -116,7 +124,7 @@ class Sampler:
             columns = max(1, batch.size // part.size)
             made = self.sample(view, value_grid(self.latents(view, columns), view.prior, part.name))
         else:
-            columns, made = None, self.sample(view, self.latents(view, batch.size))
+            made = self.sample(view, self.latents(view, batch.size))
         return sheet(made, columns=columns) if made.dim() == 4 else scatter(made, batch["real"].float().cpu())
 
     def grid(self, view: View, batch: Batch, count: int) -> dict[str, Tensor]:

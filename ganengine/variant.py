@@ -299,7 +299,8 @@ class View:
     sheet, several as rows (input, output, truth). `make(step, images)` of a translate view returns images.
     `make(step, z, y)` of a sample view returns what a latent [N, *prior.shape] stands for: images [N, C, H, W], or
     points [N, 2]. y is None where the view has no label, else weights of the classes [N, K]: one-hot for a class, a
-    mixture to morph between several, zeros for none. Class grids, interpolations and ablations follow from it.
+    mixture to morph between several, zeros for none. Class grids, interpolations and ablations follow from it. Where
+    the view has a text, y are character codes of a caption each, [N, L] (`ganengine.data.text`).
     """
 
     make: Callable[..., Any]
@@ -309,6 +310,8 @@ class View:
     """Sample only: what z is drawn from."""
     label: str | None = None
     """Sample only: the field of the data whose classes can be asked for."""
+    text: str | None = None
+    """Sample only: the field of the data whose captions can be asked for. Not beside `label`."""
     source: str = "A"
     """Translate only: the field whose channels and range the input has."""
     target: str = "B"

@@ -20,6 +20,7 @@ from ganengine.latents import (
     from_prior,
     number_grid,
     one_hot,
+    over_captions,
     scaled,
     value_grid,
 )
@@ -156,3 +157,10 @@ def test_a_number_grid_moves_one_number_alone() -> None:
     assert grid[:, :, 8].tolist() == [[-2, 0, 2]] * 2
     assert torch.equal(grid[:, 1, :8], z[:, :8])
     assert torch.equal(grid[:, 0, :8], grid[:, 2, :8])
+
+
+def test_rows_of_captions_have_the_same_latents() -> None:
+    z, ids = torch.randn(3, 2), torch.tensor([[1, 2, 0], [3, 0, 0]])
+    latents, codes = over_captions(z, ids)
+    assert torch.equal(latents, torch.cat((z, z)))
+    assert codes.tolist() == [[1, 2, 0]] * 3 + [[3, 0, 0]] * 3

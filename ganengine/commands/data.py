@@ -72,6 +72,14 @@ def _print(found: dict[str, Any]) -> None:
             counts = {name: sum(found.values()) for name, found in field["classes"].items()}
             console.print(f"  {len(counts)} classes{'':11}{_counted(counts)}")
             continue
+        if "per_picture" in field:
+            counts = {f"{number} a picture": count for number, count in field["per_picture"].items()}
+            console.print(f"  captions              {_counted(counts)}")
+            console.print(f"  longest               {field['longest']} characters")
+            continue
+        if "shape" in field:
+            console.print(f"  numbers               {'x'.join(map(str, field['shape']))}")
+            continue
         console.print(f"  channels in training  {field['channels']}")
         console.print(f"  channels of files     {_counted(field['channel_counts'])}")
         console.print(f"  sizes of files        {_counted(field['sizes'])}")

@@ -247,6 +247,8 @@ def _samples(trained: Trained, view: View, options: _Options, metrics: dict[str,
         }
     figures["judge"] = {"accuracy": judge.accuracy, "n": judge.held_out, "split": data.held_out_split}
     asked = "each class asked for in turn" if view.label else "no class asked for"
+    if view.text:
+        asked = f"a caption of each picture of split {data.held_out_split} in turn"
     figures["protocol"] = (
         f"{options.samples} pictures: {view.summary}, {asked}, rounded to 8 bits, seed {trained.sampler.seed}, "
         f"precision {trained.hardware.precision}, running statistics; judge of {data.argument} at {engine.size} x "

@@ -31,6 +31,8 @@ STEPS = 9
 """Pictures in a row of an interpolation."""
 FRAME_MS = 150
 """Milliseconds that a frame of a film stays."""
+TOLD = 80
+"""Letters of what was asked for in the name of a file."""
 MOST_TRAINING = 20_000
 """Training pictures that neighbours are looked for among."""
 
@@ -47,6 +49,10 @@ class _Options:
     """Which view of the variant; None: its first."""
     class_: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """Ask for one class, by number or name; none: for no class at all."""
+    caption: str | None = None
+    """Draw what a sentence says, where the variant takes text: "a red three, left"."""
+    captions_file: Path | None = None
+    """A text file with a caption in each line: a row for each over the same latents, --n of them (at most 8)."""
     class_grid: bool = False
     """A row for each class over the same latents."""
     interpolate: Literal["linear", "spherical"] | None = None
@@ -79,7 +85,7 @@ class _Options:
     """cpu, cuda, cuda:1 ...; auto: a GPU where there is one."""
 
 
-KINDS = ("class_grid", "interpolate", "corners", "morph", "sweep", "ablate", "neighbours", "gif")
+KINDS = ("captions_file", "class_grid", "interpolate", "corners", "morph", "sweep", "ablate", "neighbours", "gif")
 """Options of which one at most says what is drawn."""
 
 
@@ -90,6 +96,8 @@ def sample(argv: Sequence[str]) -> int:
     asked = [name for name in KINDS if getattr(options, name)]
     if options.class_ is not None and {"class_grid", "morph", "ablate", "gif"} & set(asked):
         asked.insert(0, "class")
+    if options.caption is not None and {"captions_file", "class_grid", "morph", "ablate", "gif"} & set(asked):
+        asked.insert(0, "caption")
     if len(asked) > 1:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
         raise UserError(f"expected one thing to draw, got {flags}. Use one of them at a time.")
@@ -107,7 +115,14 @@ def sample(argv: Sequence[str]) -> int:
     trained = Trained(folder, device=options.device, seed=options.seed, statistics=options.stats)
     if options.class_ is not None:
         asked.insert(0, "class")
+    if options.caption is not None:
+        asked.insert(0, "caption")
     if asked and not any(view.kind == "sample" for view in trained.sampler.views.values()):
+        if asked[0].startswith("caption"):
+            raise UserError(
+                f"--{asked[0].replace('_', '-')}: expected a run that reads sentences; "
+                f"{trained.settings.variant.name} starts from its data here. Leave the option out."
+            )
         raise UserError(
             f"--{asked[0].replace('_', '-')}: expected a variant that makes samples of noise; "
             f"{trained.settings.variant.name} starts from pictures. Leave the option out."
@@ -145,8 +160,12 @@ def sample(argv: Sequence[str]) -> int:
 def _told(name: str, options: _Options) -> str:
     """Return an option and its value for the name of a file: class-3, morph-3-8, class-grid."""
     value = getattr(options, "class_" if name == "class" else name)
+    if isinstance(value, Path):
+        value = value.stem
     # A sweep's sheets are named by what they show.
-    return _plain("-".join([name.replace("_", "-"), *([] if value is True or name == "sweep" else [str(value)])]))
+    return _plain("-".join([name.replace("_", "-"), *([] if value is True or name == "sweep" else [str(value)])]))[
+        :TOLD
+    ]
 
 
 def _plain(word: str) -> str:
@@ -182,6 +201,8 @@ def _explored(trained: Trained, view: View, options: _Options) -> dict[str, Shee
             "nothing to it. Leave them out, or train a conditional variant (`ganengine list`)."
         )
 
+    captions = _captions(trained, view, options)
+
     def draw(z: Tensor, y: Tensor | None) -> Tensor:
         return trained.sampler.sample(view, z, y)
 
@@ -189,6 +210,8 @@ def _explored(trained: Trained, view: View, options: _Options) -> dict[str, Shee
         return scaled(trained.sampler.latents(view, count), prior, options.truncation)
 
     def weights(count: int) -> Tensor | None:
+        if captions is not None:
+            return captions[torch.arange(count) % len(captions)]
         if not classes:
             return None
         chosen = torch.arange(count) % classes
@@ -200,6 +223,8 @@ def _explored(trained: Trained, view: View, options: _Options) -> dict[str, Shee
     if options.sweep:
         part = _part(trained, prior, options.sweep)
         return exploring.swept(draw, latents(few), weights(few), prior, part, STEPS)
+    if options.captions_file is not None and captions is not None:
+        return {"": exploring.by_caption(draw, latents(few), captions)}
     if options.class_grid:
         found = exploring.by_class(draw, latents(few), classes)
     elif options.ablate:
@@ -233,6 +258,46 @@ def _part(trained: Trained, prior: Prior, name: str) -> str:
         f'--sweep: expected a variant whose latent has named parts, got "{name}"; the latent of '
         f"{trained.settings.variant.name} is one piece. Leave the option out, or use --interpolate."
     )
+
+
+def _captions(trained: Trained, view: View, options: _Options) -> Tensor | None:
+    """Return the codes [R, L] of the captions asked for, those of held-out data where none is; None without text."""
+    import numpy as np
+    import torch
+
+    from ganengine.data.text import LONGEST, encode_all, length_for, plain
+
+    if view.text is None:
+        if options.caption is None and options.captions_file is None:
+            return None
+        raise UserError(
+            f"{trained.settings.variant.name} takes no text, so --caption and --captions-file mean nothing to it. "
+            "Leave them out, or train a variant that draws what sentences say (`ganengine list`)."
+        )
+    if options.caption is None and options.captions_file is None:
+        dataset = _dataset(trained)
+        return _pictures(trained, dataset, options.split or dataset.shown_split, options.n)[view.text][:, 0]
+    flag = "--caption" if options.caption is not None else "--captions-file"
+    texts = [options.caption] if options.caption is not None else _lines(options.captions_file or Path())
+    for text in texts:
+        if not 0 < len(plain(text)) <= LONGEST:
+            raise UserError(
+                f'{flag}: expected a sentence of 1 to {LONGEST} characters, got "{text[:40]}" ({len(text)}).'
+            )
+    length = max(trained.spec.fields[view.text].shape[-1], length_for(max(len(plain(text)) for text in texts)))
+    return torch.from_numpy(encode_all(texts, len(texts), length).astype(np.int64))
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file that hold something."""
+    try:
+        lines = [line.strip() for line in path.expanduser().read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise UserError(f"--captions-file {path}: expected a text file; it cannot be read ({why}).") from error
+    if not any(lines):
+        raise UserError(f"--captions-file {path}: expected a caption in each line, got none. Write some.")
+    return [line for line in lines if line]
 
 
 def _neighbours(trained: Trained, made: Tensor) -> Sheet:

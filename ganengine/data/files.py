@@ -190,6 +190,15 @@ def open_folder(argument: str | os.PathLike[str]) -> Folder:
     Raises:
         DataError: nothing is named, nothing is there, or it is a file that is no zip file, or one that is refused.
     """
+    return open_outer(argument).innermost()
+
+
+def open_outer(argument: str | os.PathLike[str]) -> Folder:
+    """Return the folder or zip file that a user named, whatever is in it.
+
+    Raises:
+        DataError: as `open_folder`.
+    """
     if not os.fspath(argument):
         raise DataError("Expected a folder of pictures, got none.")
     path = Path(argument).expanduser()
@@ -199,7 +208,7 @@ def open_folder(argument: str | os.PathLike[str]) -> Folder:
         raise DataError(
             f"{path}: expected a folder of pictures, got a file. Give the folder it is in, or a zip file of that."
         )
-    return Folder(path).innermost()
+    return Folder(path)
 
 
 def no_pictures(folder: Folder) -> DataError:

@@ -78,7 +78,7 @@ class Glyphs(Dataset):
         if len(self.classes) < 2:
             raise UserError(f'glyphs: expected digits, letters or two or more characters, got "{argument}".')
         self.mirrors = False
-        folder = _fonts()
+        folder = font_folder()
         self._fonts = {split: [_usable(folder, names, c) for c in self.classes] for split, names in FONTS.items()}
         for number, character in enumerate(self.classes):
             every = [font for fonts in self._fonts.values() for font in fonts[number]]
@@ -116,30 +116,71 @@ class Glyphs(Dataset):
         font, stroke = fonts[draw.integers(len(fonts))], STROKES[draw.integers(len(STROKES))]
         height, turn, shear, across, down = draw.uniform(-1, 1, 5)
         side = size or SIDE
-        over = max(1, round(EM / side))  # as fine as the drawing; the mean of these pixels is a sample's
-        mask, capital = _draw(font, self.classes[label], stroke)
         low, high = HEIGHT
-        scale = over * side * (low + (high - low) * (height + 1) / 2) / capital
-        angle = math.radians(TURN * turn)
-        matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        matrix = scale * matrix @ np.array([[1.0, SHEAR * shear], [0.0, 1.0]])
-        reach = np.abs(matrix) @ (np.array(mask.size) / 2)  # of the corners
-        limit = REACH * over * side
-        if reach.max() > limit:
-            matrix, reach = matrix * (limit / reach.max()), reach * (limit / reach.max())
-        shift = np.clip(SHIFT * over * side * np.array([across, down]), reach - limit, limit - reach)
-        back = np.linalg.inv(matrix)
-        origin = np.array(mask.size) / 2 - back @ (over * side / 2 + shift)
-        picture = mask.transform(
-            (over * side, over * side),
-            Image.Transform.AFFINE,
-            (*back[0], origin[0], *back[1], origin[1]),
-            Image.Resampling.BILINEAR,
+        picture = draw_character(
+            font,
+            self.classes[label],
+            side,
+            stroke=stroke,
+            height=low + (high - low) * (height + 1) / 2,
+            turn=TURN * turn,
+            shear=SHEAR * shear,
+            shift=(SHIFT * across, SHIFT * down),
         )
-        return {"real": np.asarray(picture.reduce(over))[:, :, None], "label": np.asarray(label)}
+        return {"real": picture[:, :, None], "label": np.asarray(label)}
 
 
-def _fonts() -> Path:
+def draw_character(
+    font: Path,
+    character: str,
+    side: int,
+    *,
+    stroke: int,
+    height: float,
+    turn: float,
+    shear: float,
+    shift: tuple[float, float],
+) -> np.ndarray:
+    """Return a character, white on black, whole: [side, side], uint8.
+
+    Args:
+        font: a file of matplotlib's fonts.
+        character: one that the font has.
+        side: in pixels.
+        stroke: boldness beyond the font's own, in pixels at `EM`.
+        height: of the font's capitals, as a share of the side.
+        turn: in degrees.
+        shear: share of the height that the top is pushed aside.
+        shift: of the middle, right and down, as a share of the side; less where it would be cut off.
+    """
+    over = max(1, round(EM / side))  # as fine as the drawing; the mean of these pixels is a sample's
+    mask, capital = _draw(font, character, stroke)
+    scale = over * side * height / capital
+    angle = math.radians(turn)
+    matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    matrix = scale * matrix @ np.array([[1.0, shear], [0.0, 1.0]])
+    reach = np.abs(matrix) @ (np.array(mask.size) / 2)  # of the corners
+    limit = REACH * over * side
+    if reach.max() > limit:
+        matrix, reach = matrix * (limit / reach.max()), reach * (limit / reach.max())
+    moved = np.clip(over * side * np.array(shift), reach - limit, limit - reach)
+    back = np.linalg.inv(matrix)
+    origin = np.array(mask.size) / 2 - back @ (over * side / 2 + moved)
+    picture = mask.transform(
+        (over * side, over * side),
+        Image.Transform.AFFINE,
+        (*back[0], origin[0], *back[1], origin[1]),
+        Image.Resampling.BILINEAR,
+    )
+    return np.asarray(picture.reduce(over))
+
+
+def font_folder() -> Path:
+    """Return the folder of matplotlib's fonts.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
     try:
         import matplotlib  # only for its fonts, when they are asked for
     except ImportError as error:

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ganengine.data import classes, idx, images, npz, pairs, unpaired
+from ganengine.data import captions, classes, idx, images, npz, pairs, unpaired
 from ganengine.data.archives import File
 from ganengine.data.arrays import ArrayDataset
+from ganengine.data.captions import CaptionedDataset
 from ganengine.data.dataset import BadPictureError, Dataset
 from ganengine.data.files import SUFFIXES, Folder, count_of, open_folder, relative, some
 from ganengine.data.folders import FolderDataset
 from ganengine.data.headers import Header, read_headers
 from ganengine.data.options import DataOptions
 from ganengine.data.pictures import read_picture
+from ganengine.data.text import plain
 from ganengine.data.unpaired import UnpairedDataset
 from ganengine.errors import DataError
 
@@ -44,6 +46,7 @@ FORBIDDEN = frozenset('<>:"|?*\\')
 """Characters that file names on Windows cannot have."""
 
 LAYOUTS: Mapping[str, Callable[[str, DataOptions], FolderDataset | UnpairedDataset]] = {
+    "captions": captions.build,
     "pairs": pairs.build,
     "unpaired": unpaired.build,
     "classes": classes.build,
@@ -68,10 +71,11 @@ def inspect(
         plain JSON values: `schema` 1, `path`, `layout` (in words), `source` (name of the data source), `fields`
         ({name: {channels, channel_counts: {"1": count}, sizes: {"WxH": count}, modes: {mode: count}}}; sizes are those
         of files, channels those in training, channel_counts those of files; of a label {classes: {name: {split:
-        count}}}), `splits` ({name: count}), `bad` ([{path,
-        reason}]: what training leaves out), `odd` ([{path, reason}]: the same, files that are no pictures, and odd
-        names), `duplicates` ([{paths, splits}]: pictures of equal pixels), `decoded` (whether pixels were looked at),
-        `problem` (why it cannot be trained on, or None), `repairs` (what to do, in sentences).
+        count}}}; of captions {per_picture: {"5": count}, longest: characters}; of embeddings {shape}), `splits`
+        ({name: count}), `bad` ([{path, reason}]: what training leaves out), `odd` ([{path, reason}]: the same, files
+        that are no pictures, and odd names), `duplicates` ([{paths, splits}]: pictures of equal pixels), `decoded`
+        (whether pixels were looked at), `problem` (why it cannot be trained on, or None), `repairs` (what to do, in
+        sentences).
 
     Raises:
         DataError: there is no such folder, or no picture in it.
@@ -81,10 +85,12 @@ def inspect(
         if opener.recognise(place) and not images.recognise(place):
             return _inspect_arrays(place, source, opener.build, quick)
     root = open_folder(path)
-    listing = root.listing()
     problem = None
     dataset: FolderDataset | UnpairedDataset | None = None
     source = _source(root, place)
+    if source == "captions":
+        root = captions.root_of(place)  # captions.json is beside the folder of pictures
+    listing = root.listing()
     try:
         dataset = LAYOUTS[source](str(path), DataOptions())
     except DataError as error:
@@ -104,7 +110,8 @@ def inspect(
                 digests[file] = digest
     folders = list(dataset.parts.values()) if isinstance(dataset, UnpairedDataset) else [dataset] if dataset else []
     duplicates = _duplicates(folders, digests)
-    others = {f"{root}/{name}": _no_picture(name) for name in listing.others}
+    known = {captions.NAME, captions.EMBEDDINGS} if source == "captions" else set()
+    others = {f"{root}/{name}": _no_picture(name) for name in listing.others if name not in known}
     names = {f"{root}/{name}": reason for name, reason in _odd_names(root, headers).items()}
     return {
         "schema": 1,
@@ -131,6 +138,8 @@ def _entries(reasons: dict[str, str]) -> list[dict[str, str]]:
 
 def _source(root: Folder, path: Path) -> str:
     """Return the data source that a folder of pictures is for, by sight."""
+    if captions.recognise(path):
+        return "captions"
     if pairs.recognise(path):
         return "pairs"
     if unpaired.recognise(path):
@@ -271,6 +280,14 @@ def _field(dataset: FolderDataset, name: str) -> dict[str, Any]:
     if name == "label":
         labels = {split: [s.values[name] for s in members] for split, members in dataset.samples.items()}
         return _classes(dataset.classes, labels)
+    if isinstance(dataset, CaptionedDataset) and name == "captions":
+        texts = [dataset.captions[s.name] for members in dataset.samples.values() for s in members]
+        return {
+            "per_picture": {str(count): number for count, number in Counter(map(len, texts)).most_common()},
+            "longest": max(len(plain(text)) for each in texts for text in each),
+        }
+    if dataset.spec.fields[name].kind == "vector":
+        return {"shape": list(dataset.spec.fields[name].shape)}
     headers = dataset.field_headers(name)
     return {
         "channels": dataset.spec.channels(name),

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 WHERE = "ganengine.data"
 SOURCES = [
     DataSource(
+        name="captions",
+        summary="Pictures and sentences about them: captions.json, a list of {image, split, captions: [...]}.",
+        fields=("real", "captions"),
+        optional=("embedding",),
+        build=f"{WHERE}.captions:build",
+        recognise=f"{WHERE}.captions:recognise",
+    ),
+    DataSource(
         name="classes",
         summary="A folder for each class, as cat/x.png and dog/y.png, with or without train/ val/ test/ above them.",
         fields=("real", "label"),
@@ -81,6 +89,12 @@ SOURCES = [
         summary="Digits drawn from fonts, or glyphs:letters, or glyphs:CHARACTERS.",
         fields=("real", "label"),
         build=f"{WHERE}.glyphs:Glyphs",
+    ),
+    DataSource(
+        name="captioned-glyphs",
+        summary="Coloured digits at the left, middle or right, and sentences that say so; or captioned-glyphs:COUNT.",
+        fields=("real", "captions", "label"),
+        build=f"{WHERE}.captioned_glyphs:CaptionedGlyphs",
     ),
     DataSource(
         name="torchvision",

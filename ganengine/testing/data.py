@@ -22,6 +22,7 @@ FIELDS: Mapping[str, FieldSpec] = {
     "label": FieldSpec("label", (), CLASSES),
     "attributes": FieldSpec("vector", (8,)),
     "weight": FieldSpec("weight"),
+    "captions": FieldSpec("ids", (2, 16), 97),
 }
 """Fields that `synthetic_spec` knows by name; of pictures the channels alone, their side follows."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,12 @@ def _check_grid(name: str, columns: Mapping[str, Tensor]) -> None:
 
 def _asked(subject: Subject, sampler: Sampler, view: View) -> tuple[Tensor, Tensor | None]:
     """Return latents and, where the view takes a label, weights of classes."""
+    if view.text is not None:
+        field = subject.dataset.spec.fields.get(view.text)
+        if field is None or field.kind != "ids":
+            raise AssertionError(f'its text "{view.text}" are no captions (ids) of the data.')
+        rows = [subject.dataset.read("train", index, None)[view.text][0] for index in range(COUNT)]
+        return sampler.latents(view, COUNT), torch.from_numpy(np.stack(rows))
     if view.label is None:
         return sampler.latents(view, COUNT), None
     field = subject.dataset.spec.fields.get(view.label)
@@ -109,7 +116,7 @@ def _samples(subject: Subject, sampler: Sampler, name: str, view: View) -> bool:
     )
     if made.dim() == 4:
         _check_range(f'view "{name}"', made)
-    if y is not None:
+    if view.label is not None and y is not None:
         sampler.sample(view, z, torch.zeros_like(y))  # asking for no class is legal
     return torch.equal(made, again)
 

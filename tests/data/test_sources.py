@@ -417,7 +417,7 @@ def test_a_recogniser_at_fault_does_not_stop_the_others(sources, tmp_path, paint
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("image", "no data source of that name. Did you mean images.* Data sources: classes, .*, dots"),
+        ("image", "no data source of that name. Did you mean images.* Data sources: captions, classes, .*, dots"),
         ("dot:3", "Did you mean dots"),
         ("", "Expected a folder or a data source .*, got nothing"),
         ("./nothing/here", "^./nothing/here: no such folder"),

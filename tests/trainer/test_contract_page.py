@@ -90,5 +90,6 @@ def test_there_is_an_example_for_each_hard_case() -> None:
         '("z",)',
         "repeats=",
         "every=16",
+        '"hold": ("G0",)',
     ):
         assert words in told

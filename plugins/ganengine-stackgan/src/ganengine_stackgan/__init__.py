@@ -1,0 +1,1 @@
+"""Text to image for ganengine: gan-int-cls (Reed and others) and StackGAN."""
