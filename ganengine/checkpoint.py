@@ -121,7 +121,7 @@ def _step_of(path: Path) -> int:
 
 
 def prune(folder: Path, keep: int, last: int = MOST) -> None:
-    """Remove all but the newest `keep` checkpoints, and what a killed writer left.
+    """Remove all but the newest `keep` checkpoints and the last one of each stage, and what a killed writer left.
 
     Args:
         folder: the run's `checkpoints` folder.
@@ -129,10 +129,34 @@ def prune(folder: Path, keep: int, last: int = MOST) -> None:
         last: step of the one just written. Those that state a later one were passed over: they do not count as kept,
             and are left alone.
     """
-    for path in [path for path in listed(folder) if _step_of(path) <= last][keep:]:
-        shutil.rmtree(path, ignore_errors=True)
+    paths = [path for path in listed(folder) if _step_of(path) <= last]
+    stages: list[int | None] = [_stage_of(path) for path in paths]
+    for place, (path, stage) in enumerate(zip(paths, stages, strict=True)):
+        if place >= keep and (stage is None or stage in stages[:place]):
+            shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _stage_of(path: Path) -> int | None:
+    """Return the stage that a checkpoint says it was written in, or None where that cannot be read."""
+    try:
+        return int(json.loads((path / _META).read_text(encoding="utf-8"))["stage"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def at_step(folder: Path, step: int) -> Checkpoint:
+    """Return the checkpoint that was written at this step.
+
+    Raises:
+        CheckpointError: there is none, or it is not whole.
+    """
+    known = {_step_of(path): path for path in listed(folder)}
+    if step not in known:
+        told = ", ".join(map(str, sorted(known))) or "none"
+        raise CheckpointError(f"--step: expected the step of a checkpoint in {folder} ({told}), got {step}.")
+    return read(known[step])
 
 
 def read(path: Path) -> Checkpoint:

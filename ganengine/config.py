@@ -76,8 +76,9 @@ class RunOptions(Budget):
     """Pictures per update."""
     accumulate: int = 1
     """Split each update's batch into this many parts, to save memory."""
-    horizon: int = 20_000
-    """Images the run is planned for: ramps span it, and it ends there when no --max-... is given."""
+    horizon: int | None = None
+    """Images the run is planned for: ramps span it, and it ends there when no --max-... is given. None: the length of
+    the variant's stages where all state theirs, else 20,000."""
     epochs: float | None = None
     """The same in passes over the data."""
     seed: int = 0
@@ -121,7 +122,7 @@ class RunOptions(Budget):
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints to keep."""
+    """How many of the newest checkpoints to keep; the last one of each stage stays too."""
     preview: int = 8
     """Pictures in the preview; 0: none."""
     preview_at: str = "none"

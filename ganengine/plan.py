@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from ganengine.config import RunOptions, Settings, words
 from ganengine.errors import PluginError, UserError, nearest
-from ganengine.variant import DataSpec, Group, Schedule
+from ganengine.variant import DataSpec, Group, Schedule, Stage
+
+HORIZON = 20_000
+"""Images that a run is planned for where neither the user nor the stages say."""
 
 
-def horizon(settings: Settings, spec: DataSpec) -> int:
-    """Return the images that a run is planned for."""
-    epochs = settings.engine.epochs
-    return settings.engine.horizon if epochs is None else max(1, round(epochs * spec.count))
+def schedule_of(settings: Settings) -> Schedule:
+    """Build the schedule of a run: without the stages whose pictures are larger than its --size.
+
+    Raises:
+        UserError: all stages state a size, and none of them the run's.
+    """
+    built: Schedule = settings.variant.builder("schedule")(settings.config)
+    size = settings.engine.size
+    if size is None:
+        return built
+    stages = tuple(stage for stage in built.stages if (stage.size or 0) <= size)
+    sizes = [stage.size for stage in built.stages if stage.size is not None]
+    if built.stages and len(sizes) == len(built.stages) and size not in sizes:
+        listed = ", ".join(map(str, sorted(set(sizes))))
+        fitting = max((one for one in sizes if one < size), default=min(sizes))
+        raise UserError(
+            f"--size: expected the size of a stage of {settings.variant.name} ({listed}), got {size}. "
+            f"Use --size {fitting}."
+        )
+    return dataclasses.replace(built, stages=stages)
+
+
+def horizon(settings: Settings, spec: DataSpec, schedule: Schedule) -> int:
+    """Return the images that a run is planned for: as asked, else the length of all stages where each states one."""
+    options = settings.engine
+    if options.epochs is not None:
+        return max(1, round(options.epochs * spec.count))
+    lengths = [stage.images for stage in schedule.stages if stage.images is not None]
+    whole = sum(lengths) if len(lengths) == len(schedule.stages) else HORIZON
+    return whole if options.horizon is None else options.horizon
+
+
+def enlargement(stage: Stage, options: RunOptions) -> int:
+    """Return how many times larger the pictures of a stage are shown: those of all stages have the run's size."""
+    return max(1, options.size // stage.size) if options.size and stage.size else 1
 
 
 def check_schedule(schedule: Schedule, losses: Mapping[str, Any]) -> None:

@@ -48,6 +48,8 @@ class Sampler:
         networks: those to sample with.
         views: what the variant's views builder returned.
         seed: the run's seed, or another for other noise.
+        enlarge: pictures of samples and grids are given so many times larger, pixel by pixel: a stage with smaller
+            ones shows them at the run's size.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class Sampler:
         progress: Progress,
         *,
         statistics: Statistics = "own",
+        enlarge: int = 1,
     ) -> None:
         self.networks, self.views, self.hardware = networks, views, hardware
-        self.seed, self.progress, self.statistics = seed, progress, statistics
+        self.seed, self.progress, self.statistics, self.enlarge = seed, progress, statistics, enlarge
 
     def view(self, kinds: str | tuple[str, ...], name: str | None = None) -> View:
         """Return the view called `name`, or the first of a kind, or of several.
@@ -97,7 +100,7 @@ class Sampler:
             weights = None if y is None else y[start : start + CHUNK].to(self.hardware.device)
             batch = Batch({}, torch.arange(start, start + len(part), device=self.hardware.device))
             with self._context(batch, draws.key(self.seed, "view"), None, "running") as step:
-                parts.append(view.make(step, part, weights).detach().float().cpu())
+                parts.append(self._shown(view.make(step, part, weights)))
         return torch.cat(parts)
 
     def preview(self, view: View, batch: Batch, spec: DataSpec) -> np.ndarray:
@@ -131,7 +134,13 @@ class Sampler:
         """Make the columns of a grid view: name -> [N, C, H, W], float32, on the CPU."""
         with self._context(batch, draws.key(self.seed, "view"), None) as step:
             columns = view.make(step, count)
-        return {name: images.detach().float().cpu() for name, images in columns.items()}
+        return {name: self._shown(images) for name, images in columns.items()}
+
+    def _shown(self, made: Tensor) -> Tensor:
+        made = made.detach().float().cpu()
+        if self.enlarge == 1 or made.dim() != 4:
+            return made
+        return made.repeat_interleave(self.enlarge, 2).repeat_interleave(self.enlarge, 3)
 
     def translate(self, view: View, images: Tensor, names: Sequence[str]) -> Tensor:
         """Translate pictures [N, C, H, W]; each one's draws depend on the seed and its own name alone."""

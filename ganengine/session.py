@@ -136,6 +136,10 @@ class Session:
             "data": self.dataset.spec.to_dict(),
             "splits": dict(self.dataset.splits),
             "horizon": self.trainer.horizon,
+            "stages": [
+                {"name": stage.name, "images": stage.images, "size": stage.size, "batch": stage.batch}
+                for stage in self.trainer.schedule.stages
+            ],
         }
 
     def greeting(self, folder: RunFolder) -> str:
@@ -146,6 +150,8 @@ class Session:
             for name, field in self.dataset.spec.fields.items()
         )
         sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in notes["parameters"].items())
+        names = [stage["name"] for stage in notes["stages"]]
+        sizes += f" in the first stage of {', '.join(names)}" if len(names) > 1 else ""
         layout = "channels-last" if hardware.channels_last else "contiguous"
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "

@@ -10,6 +10,7 @@ from ganengine.checkpoint import load_tensors
 from ganengine.config import Precision
 from ganengine.hardware import choose
 from ganengine.nn.context import Statistics
+from ganengine.plan import enlargement, schedule_of
 from ganengine.players import build_networks, network_tensors
 from ganengine.plugins import registry
 from ganengine.runfolder import RunFolder
@@ -28,15 +29,24 @@ class Trained:
         seed: for the draws of views; None: the run's own.
         statistics: what normalisation uses.
         untrained: sample with the networks as they were before the first step, the baseline of every figure.
+        step: of the checkpoint to use; None: the newest whole one.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it does not fit.
     """
 
     def __init__(
         self, folder: RunFolder, *, device: str = "auto", seed: int | None = None, statistics: Statistics = "own",
         threads: int | None = None, precision: Precision | None = None, untrained: bool = False,
+        step: int | None = None,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.settings = folder.read_config(registry())
-        self.checkpoint, faults = checkpoint.newest(folder.checkpoints, folder.identity)
+        faults: list[str] = []
+        if step is None:
+            self.checkpoint, faults = checkpoint.newest(folder.checkpoints, folder.identity)
+        else:
+            self.checkpoint = checkpoint.at_step(folder.checkpoints, step)
         for fault in faults:
             print(f"Passed over a checkpoint: {fault}", file=sys.stderr)
         meta, variant = self.checkpoint.meta, self.settings.variant
@@ -46,9 +56,10 @@ class Trained:
         self.hardware = choose(engine)
         set_ops_mode(engine)
         self.spec = DataSpec.from_dict(meta["data"])
-        schedule = variant.builder("schedule")(self.settings.config)
+        schedule = schedule_of(self.settings)
         at = Position.of(self.checkpoint, len(schedule.stages))
-        networks = build_networks(self.settings, self.spec, schedule.stages[at.stage], at.stage, self.hardware)
+        self.stage = schedule.stages[at.stage]
+        networks = build_networks(self.settings, self.spec, self.stage, at.stage, self.hardware)
         wanted = network_tensors(networks)
         saved = dict(self.checkpoint.networks)
         for name in list(saved):
@@ -66,4 +77,5 @@ class Trained:
             engine.seed if seed is None else seed,
             progress,
             statistics=statistics,
+            enlarge=enlargement(self.stage, engine),
         )

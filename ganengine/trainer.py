@@ -17,6 +17,7 @@ from ganengine.augment import Critics
 from ganengine.batches import Batches
 from ganengine.clock import Clock
 from ganengine.config import Budget, Settings
+from ganengine.data.batch import Batch
 from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
 from ganengine.display import Display
@@ -24,7 +25,7 @@ from ganengine.errors import CheckpointError, DataError, TrainingError, UserErro
 from ganengine.hardware import Hardware, peak_memory
 from ganengine.interrupt import Interrupt
 from ganengine.observers import Observers
-from ganengine.plan import check_batches, check_components, check_schedule, horizon
+from ganengine.plan import check_batches, check_components, check_schedule, enlargement, horizon, schedule_of
 from ganengine.players import Players
 from ganengine.plugins import Registry
 from ganengine.records import CheckpointRecord, EndRecord, RunRecord, StepRecord, TickRecord
@@ -33,7 +34,7 @@ from ganengine.sampling import Sampler
 from ganengine.stats import Means
 from ganengine.step import Step
 from ganengine.update import Updater, measured, reported
-from ganengine.variant import Due, Phase, Progress, Schedule, State
+from ganengine.variant import Due, Phase, Progress, State
 
 SKIPS_IN_A_ROW = 50
 """So many updates without a finite gradient end a run that was told to skip them."""
@@ -97,14 +98,14 @@ class Trainer:
         self.settings, self.dataset, self.loader = settings, dataset, loader
         self.hardware, self.display = hardware, display
         variant, options = settings.variant, settings.engine
-        self.schedule: Schedule = variant.builder("schedule")(settings.config)
+        self.schedule = schedule_of(settings)
         self.views = dict(variant.builder("views")(settings.config))
         self.losses = dict(variant.builder("losses")(settings.config))
         check_schedule(self.schedule, self.losses)
         check_batches(self.schedule, options)
         check_components(self.schedule, options)
         self.critics = Critics(options, self.schedule.critics, hardware.device, registry)
-        self.horizon = horizon(settings, dataset.spec)
+        self.horizon = horizon(settings, dataset.spec, self.schedule)
         self.position = Position()
         self.clock = Clock()
         self.means = Means()
@@ -114,9 +115,10 @@ class Trainer:
         self.state = {name: torch.tensor(v, device=hardware.device) for name, v in self.schedule.state.items()}
         self._rollbacks = 0
         self._saved_step = -1
+        self._shown: dict[int | None, Batch] = {}
+        self._to_show()  # data that cannot be shown is told of before anything is trained
         self.interrupt = Interrupt(lambda: display.note("Saving and stopping after this step ..."))
         self._preview_steps = options.preview_steps()
-        self._preview_batch = loader.fixed(dataset.shown_split, options.preview) if options.preview else None
 
     def _build(self, stage: int) -> tuple[Players, Updater]:
         players = Players(
@@ -149,6 +151,8 @@ class Trainer:
                 # A run that is killed before its first regular checkpoint can go on too.
                 self._save()
             while not (reason := self.why_stop(budget)):
+                if self._stage_is_over() and self._saved_step != self.position.step:
+                    self._save()  # what a stage ends with is kept
                 self._grow()
                 before = self.position.images
                 try:
@@ -253,18 +257,24 @@ class Trainer:
         with torch.no_grad():
             self.state = dict(self.schedule.update(self.state, measured(steps)))
 
-    def _grow(self) -> None:
-        """Move to the next stage where the present one is over: build, hand over, keep what stays."""
+    def _stage_is_over(self) -> bool:
+        """Whether the next stage is to begin."""
         at = self.position
         stage = self.schedule.stages[at.stage]
         over = stage.images is not None and at.images - at.stage_start >= stage.images
         over = over or (stage.until is not None and stage.until(self.progress(), self._host_state()))
-        if not over or at.stage + 1 >= len(self.schedule.stages):
+        return over and at.stage + 1 < len(self.schedule.stages)
+
+    def _grow(self) -> None:
+        """Move to the next stage where the present one is over: build, hand over, keep what stays."""
+        at = self.position
+        if not self._stage_is_over():
             return
         at.stage, at.stage_start = at.stage + 1, at.images
-        old = self.players
+        old, scaler = self.players, self.updater.scaler
         self.players, self.updater = self._build(at.stage)
         self.players.take_over(old, self.schedule.stages[at.stage])
+        self.updater.scaler.load_state_dict(scaler.state_dict())
         self.display.note(f'Stage "{self.schedule.stages[at.stage].name}" begins at {at.images} images.')
 
     # -- when to stop ---------------------------------------------------------------------------------------------
@@ -338,15 +348,24 @@ class Trainer:
 
     def sampler(self) -> Sampler:
         """Return a sampler over the networks as they are now."""
+        options = self.settings.engine
         return Sampler(
-            self.players.sampling(), self.views, self.hardware, self.settings.engine.seed, self.progress()
+            self.players.sampling(), self.views, self.hardware, options.seed, self.progress(),
+            enlarge=enlargement(self.schedule.stages[self.position.stage], options),
         )  # fmt: skip
 
+    def _to_show(self) -> Batch | None:
+        """Return the samples of the preview, at the size of the stage; None where none is wanted."""
+        count, size = self.settings.engine.preview, self.schedule.stages[self.position.stage].size
+        if count and size not in self._shown:
+            self._shown = {size: self.loader.fixed(self.dataset.shown_split, count, size=size)}
+        return self._shown.get(size)
+
     def _preview(self) -> Path | None:
-        shown = [view for view in self.views.values() if view.kind in ("grid", "sample")]
-        if self._preview_batch is None or not shown:
+        shown, batch = [view for view in self.views.values() if view.kind in ("grid", "sample")], self._to_show()
+        if batch is None or not shown:
             return None
-        batch = self._preview_batch.to(self.hardware.device, channels_last=self.hardware.channels_last)
+        batch = batch.to(self.hardware.device, channels_last=self.hardware.channels_last)
         picture = self.sampler().preview(shown[0], batch, self.dataset.spec)
         with self._writing("The preview"):
             return self.folder.save_sample(self.position.images, picture)

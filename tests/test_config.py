@@ -127,20 +127,20 @@ def test_a_later_file_stands_over_an_earlier_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "file", "horizon", "epochs"),
     [
-        ([], None, 20_000, None),
-        (["--epochs", "2"], None, 20_000, 2.0),
+        ([], None, None, None),
+        (["--epochs", "2"], None, None, 2.0),
         (["--horizon", "7"], None, 7, None),
-        (["--preset", "paper"], None, 20_000, 200.0),
+        (["--preset", "paper"], None, None, 200.0),
         (["--preset", "paper", "--horizon", "7"], None, 7, None),  # the newer one replaces the older one
         (["--preset", "paper"], "horizon: 7\n", 7, None),
         (["--preset", "paper", "--epochs", "3"], "horizon: 7\n", 7, 3.0),
         (["--preset", "short", "--epochs", "3"], None, 500, 3.0),
-        (["--preset", "paper"], "epochs: null\n", 20_000, None),
-        (["--preset", "paper", "--epochs", "None"], None, 20_000, None),
+        (["--preset", "paper"], "epochs: null\n", None, None),
+        (["--preset", "paper", "--epochs", "None"], None, None, None),
     ],
 )
 def test_horizon_and_epochs_replace_one_another(
-    argv: list[str], file: str | None, horizon: int, epochs: float | None
+    argv: list[str], file: str | None, horizon: int | None, epochs: float | None
 ) -> None:
     found = read(*argv, file=file).engine
     assert found.epochs == epochs

@@ -40,6 +40,8 @@ class _Options:
     a class is asked for, class-accuracy."""
     samples: int = 2000
     """How many samples to make and judge."""
+    step: int | None = None
+    """Step of the checkpoint to measure; None: the newest. The last one of each stage is kept."""
     baseline: Literal["none", "untrained"] = "none"
     """untrained: the same figures of the networks before their first step beside those of samples."""
     judge_least: float = 0.97
@@ -92,8 +94,9 @@ def measure(options: _Options, names: Sequence[str] | None) -> dict[str, Any]:
 
     folder = RunFolder.open(options.run)
     trained = Trained(
-        folder, device=options.device, seed=options.seed, statistics=options.stats, precision=options.precision
-    )
+        folder, device=options.device, seed=options.seed, statistics=options.stats, precision=options.precision,
+        step=options.step,
+    )  # fmt: skip
     view = _view(trained, options.view)
     metrics = _metrics(view, names)
     averaged = any("_ema/" in name for name in trained.checkpoint.networks)
@@ -235,8 +238,9 @@ def _samples(trained: Trained, view: View, options: _Options, metrics: dict[str,
     figures = _judged(judge, data, trained, view, options.samples, real, metrics)
     if options.baseline == "untrained":
         before = Trained(
-            trained.folder, device=options.device, seed=options.seed, precision=options.precision, untrained=True
-        )
+            trained.folder, device=options.device, seed=options.seed, precision=options.precision, untrained=True,
+            step=options.step,
+        )  # fmt: skip
         baseline = _judged(judge, data, before, view, options.samples, real, metrics)["metrics"]
         figures["baseline"] = {
             "weights": "untrained",

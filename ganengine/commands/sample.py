@@ -45,6 +45,8 @@ class _Options:
     """How many samples; of a class grid how many columns, of ways and sweeps how many latents (at most 8)."""
     seed: int | None = None
     """Seed of the noise; None: the run's own."""
+    step: int | None = None
+    """Step of the checkpoint to draw from; None: the newest. The last one of each stage is kept."""
     view: str | None = None
     """Which view of the variant; None: its first."""
     class_: Annotated[str | None, tyro.conf.arg(name="class")] = None
@@ -112,7 +114,9 @@ def sample(argv: Sequence[str]) -> int:
     from ganengine.trained import Trained
 
     folder = RunFolder.open(options.run)
-    trained = Trained(folder, device=options.device, seed=options.seed, statistics=options.stats)
+    trained = Trained(
+        folder, device=options.device, seed=options.seed, statistics=options.stats, step=options.step
+    )  # fmt: skip
     if options.class_ is not None:
         asked.insert(0, "class")
     if options.caption is not None:
@@ -180,7 +184,7 @@ def _plain(word: str) -> str:
 def _from_data(trained: Trained, view: View, options: _Options) -> dict[str, Tensor]:
     """Draw a grid view, which starts from samples of the data."""
     dataset = _dataset(trained)
-    batch = _pictures(trained, dataset, options.split or dataset.shown_split, options.n)
+    batch = _pictures(trained, dataset, options.split or dataset.shown_split, options.n, trained.stage.size)
     hardware = trained.hardware
     return trained.sampler.grid(view, batch.to(hardware.device, channels_last=hardware.channels_last), batch.size)
 
@@ -339,13 +343,13 @@ def _dataset(trained: Trained) -> Dataset:
     return open_dataset(trained.settings.variant, trained.settings.engine, registry())[0]
 
 
-def _pictures(trained: Trained, dataset: Dataset, split: str, count: int) -> Batch:
-    """Return the first samples of a split."""
+def _pictures(trained: Trained, dataset: Dataset, split: str, count: int, size: int | None = None) -> Batch:
+    """Return the first samples of a split, at the run's size unless stated."""
     from ganengine.data.loader import Loader
     from ganengine.session import data_options
 
     with Loader(dataset, data_options(trained.settings.engine)) as loader:
-        return loader.fixed(split, count)
+        return loader.fixed(split, count, size=size)
 
 
 # ----------------------------------------------------------------------------------------------------------------

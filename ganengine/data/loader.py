@@ -20,7 +20,7 @@ from ganengine.data.batch import Batch
 from ganengine.data.dataset import BadPictureError, Dataset
 from ganengine.data.options import DataOptions
 from ganengine.data.pictures import to_signed
-from ganengine.data.store import Arrays
+from ganengine.data.store import Arrays, read_at
 from ganengine.data.stream import Stream
 from ganengine.errors import DataError, GanengineError
 from ganengine.variant import FieldSpec
@@ -89,7 +89,7 @@ class Loader:
         self._flip = options.flip and dataset.mirrors
         parts: Mapping[str, Dataset] = dataset.parts or {"": dataset}
         memory = (options.memory_mib << 20) // len(parts)
-        self._streams = [Stream(part, options.seed, memory, name) for name, part in parts.items()]
+        self._streams = [Stream(part, options, memory, name) for name, part in parts.items()]
         self._assembler = ThreadPoolExecutor(1, "ganengine-batch")
         self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "ganengine-decode")
         self._pending: dict[Request, Future[Batch]] = {}
@@ -148,7 +148,7 @@ class Loader:
                 break
             try:
                 # Past the store: it holds pictures of the size that jitter needs.
-                found[index] = self.dataset.read(split, index, size)
+                found[index] = read_at(self.dataset, self.options, split, index, size)
             except BadPictureError as error:
                 self._note(error)
         if n and not found:

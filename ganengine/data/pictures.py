@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -156,17 +156,33 @@ def resize_picture(array: np.ndarray, width: int, height: int, *, alpha: bool = 
     """
     if array.shape[:2] == (height, width):
         return array
+    scaled = _by_pillow(
+        array, lambda picture: picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0), alpha
+    )  # fmt: skip
+    return scaled if scaled.dtype == np.uint8 else scaled.clip(0, 1)  # bicubic overshoots; uint8 clips by itself
 
-    def scale(picture: Image.Image) -> np.ndarray:
-        # Pillow resizes the modes LA and RGBA with colours multiplied by alpha.
-        return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
+def reduce_picture(array: np.ndarray, factor: int, *, alpha: bool = False) -> np.ndarray:
+    """Make a picture smaller by a whole factor: the mean of factor x factor pixels each.
+
+    Made smaller twice it is what the product of the factors gives, but for rounding.
+
+    Args:
+        array: [H, W, C], uint8, or float32 in [0, 1]; rows and columns beyond the last whole block are averaged alone.
+        factor: 1 or more.
+        alpha: the last channel is transparency, as in `resize_picture`.
+    """
+    return array if factor == 1 else _by_pillow(array, lambda picture: picture.reduce(factor), alpha)
+
+
+def _by_pillow(array: np.ndarray, change: Callable[[Image.Image], Image.Image], alpha: bool) -> np.ndarray:
+    """Change all channels of a picture alike; with `alpha` what is transparent does not bleed into the colours."""
     channels = array.shape[2]
     if array.dtype == np.uint8 and (channels == 3 or (alpha and channels in (2, 4))):
-        return scale(Image.fromarray(np.ascontiguousarray(array)))
-    planes = [scale(Image.fromarray(np.ascontiguousarray(array[:, :, c]))) for c in range(channels)]
-    stack = np.stack(planes, axis=2)
-    return stack if stack.dtype == np.uint8 else stack.clip(0, 1)  # bicubic overshoots; uint8 clips by itself
+        # Pillow changes the modes LA and RGBA with colours multiplied by alpha.
+        return np.asarray(change(Image.fromarray(np.ascontiguousarray(array))))
+    planes = [change(Image.fromarray(np.ascontiguousarray(array[:, :, c]))) for c in range(channels)]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)
 
 
 def fit_picture(array: np.ndarray, size: int, resize: str, *, alpha: bool = False) -> np.ndarray:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import torch
 
 from ganengine import draws
 from ganengine.data.dataset import Dataset
-from ganengine.data.store import Arrays, Store
+from ganengine.data.options import DataOptions
+from ganengine.data.store import Arrays, Store, read_at
 
 
 class Stream:
@@ -17,17 +19,17 @@ class Stream:
 
     Args:
         dataset: where samples come from.
-        seed: epoch e is a permutation keyed by (seed, e), and by `name`.
+        options: how samples are read; epoch e is a permutation keyed by (options.seed, e), and by `name`.
         memory: bytes of decoded samples that are kept.
         name: of a part of a data set; "" where it is the whole.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, memory: int, name: str = "") -> None:
+    def __init__(self, dataset: Dataset, options: DataOptions, memory: int, name: str = "") -> None:
         self.dataset = dataset
         self.count = dataset.spec.count
         self.unreadable: set[int] = set()
-        self._store = Store(dataset, memory)
-        self._seed = seed
+        self._store = Store(partial(read_at, dataset, options), memory)
+        self._seed = options.seed
         self._name = (name,) if name else ()
         self._orders: dict[int, np.ndarray] = {}
 

@@ -2,8 +2,11 @@
 
 from ganengine.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from ganengine.nn.dropout import Dropout
+from ganengine.nn.equalised import EqualisedConv2d, EqualisedLinear
 from ganengine.nn.maxout import Maxout
+from ganengine.nn.minibatch_std import MinibatchStd
 from ganengine.nn.norm import BatchNorm2d, InstanceNorm2d
+from ganengine.nn.pixel_norm import PixelNorm
 from ganengine.nn.reference_norm import ReferenceNorm, WithReference
 from ganengine.nn.spectral_norm import SpectralNorm, spectral_norm
 
@@ -11,8 +14,12 @@ __all__ = [
     "BatchNorm2d",
     "ConditionalBatchNorm2d",
     "Dropout",
+    "EqualisedConv2d",
+    "EqualisedLinear",
     "InstanceNorm2d",
     "Maxout",
+    "MinibatchStd",
+    "PixelNorm",
     "ReferenceNorm",
     "SpectralNorm",
     "WithReference",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ganengine import draws
 from ganengine.nn.context import Context, draw_context
+from ganengine.plan import horizon
 from ganengine.players import Players, network_tensors, operator_get
 from ganengine.step import Step
 from ganengine.testing.subject import Subject, require
@@ -137,10 +138,10 @@ def all_played(subject: Subject) -> tuple[Played, ...]:
 def _play_all(subject: Subject) -> Iterator[Played]:
     losses = subject.variant.builder("losses")(subject.settings.config)
     with subject.loader() as loader:
-        begins = 0
+        begins, whole = 0, horizon(subject.settings, subject.dataset.spec, subject.schedule)
         for index, stage in enumerate(subject.schedule.stages):
             # In the middle of a stage: at its beginning a fade-in may hide new layers.
-            middle = (stage.images or subject.settings.engine.horizon) // 2
+            middle = (stage.images or whole) // 2
             batch = loader.draw(0, stage.batch or subject.settings.engine.batch, size=stage.size)
             batch = batch.to("cpu", channels_last=subject.hardware.channels_last)
             progress = Progress(1, begins + middle, max(1, 2 * (begins + middle)), index, middle)

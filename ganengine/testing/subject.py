@@ -18,6 +18,7 @@ from ganengine.data.dataset import Dataset
 from ganengine.data.loader import Loader
 from ganengine.display import Display
 from ganengine.hardware import Hardware, choose
+from ganengine.plan import schedule_of
 from ganengine.players import Players
 from ganengine.plugins import registry
 from ganengine.session import data_options, open_dataset
@@ -102,8 +103,7 @@ class Subject:
     @cached_property
     def schedule(self) -> Schedule:
         """The game."""
-        built: Schedule = self.variant.builder("schedule")(self.settings.config)
-        return built
+        return schedule_of(self.settings)
 
     @contextmanager
     def loader(self) -> Iterator[Loader]:

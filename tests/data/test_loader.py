@@ -116,7 +116,10 @@ def test_draws_in_any_order_with_hints_and_sizes(stream):
         assert same(loader.draw(3, 5, size=2), small)
     assert small.A.shape == (5, 3, 2, 2)
     assert small.index.tolist() == stream.index[3:8].tolist()
-    assert levels(small.A)[:, 1].max() <= 2  # read at 3, as 6 is to 4, and cropped
+    # Made of the 6 x 6 that 4 x 4 are cropped from: two places become one, halves rounded up, and 2 x 2 of
+    # the 3 x 3 are cut.
+    assert set(levels(small.A)[:, 1].unique().tolist()) == {1, 3, 5}
+    assert all(max(rows) - min(rows) == 2 for rows in levels(small.A)[:, 1].flatten(1).tolist())
 
 
 def test_seeds_differ(stream):

@@ -27,7 +27,7 @@ class Counted(Dataset):
 )
 def test_what_fits_is_read_once_and_what_does_not_is_read_again(limit, again):
     data = Counted()
-    store = Store(data, limit)
+    store = Store(data.read, limit)
     for _ in range(2):
         for index in range(4):
             assert store.read("train", index, 10)["real"][0, 0, 0] == index
@@ -37,7 +37,7 @@ def test_what_fits_is_read_once_and_what_does_not_is_read_again(limit, again):
 
 def test_another_size_takes_the_place_of_the_one_before():
     data = Counted()
-    store = Store(data, 400)
+    store = Store(data.read, 400)
     for size in (10, 10, 5, 5, 10):
         assert store.read("train", 1, size)["real"].shape == (size, size, 1)
         assert store.used == size * size
@@ -46,7 +46,7 @@ def test_another_size_takes_the_place_of_the_one_before():
 
 def test_splits_are_kept_apart():
     data = Counted()
-    store = Store(data, 400)
+    store = Store(data.read, 400)
     store.read("train", 1, 10)
     store.read("test", 1, 10)
     assert len(data.read_indices) == 2
