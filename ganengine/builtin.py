@@ -90,8 +90,9 @@ def ganengine_augmentations() -> list[Component]:
 
 @hookimpl
 def ganengine_metrics() -> list[Metric]:
-    """Of translations: see ganengine.metrics.pictures; of samples: see ganengine.metrics.samples."""
+    """Of translations: see ganengine.metrics.pictures; of samples: samples; of forecasts: forecasts."""
     pictures, samples = "ganengine.metrics.pictures", "ganengine.metrics.samples"
+    forecasts = "ganengine.metrics.forecasts"
     return [
         Metric("l1", "mean absolute difference on [0, 1]; lower is better", f"{pictures}:l1"),
         Metric("psnr", "peak signal-to-noise ratio in dB; higher is better", f"{pictures}:psnr"),
@@ -101,6 +102,11 @@ def ganengine_metrics() -> list[Metric]:
         Metric("class-accuracy", "share judged as the class asked for", f"{samples}:class_accuracy", "sample", True),
         Metric("label-swap", "share whose judged class follows the label", f"{samples}:label_swap", "sample", True),
         Metric("fd-judge", "Frechet distance of the judge's features; not FID", f"{samples}:fd_judge", "sample"),
+        Metric("ade", "mean distance of the best future of a scene", f"{forecasts}:ade", "forecast"),
+        Metric("fde", "last distance of the best future of a scene", f"{forecasts}:fde", "forecast"),
+        Metric("ade-mean", "mean distance over all futures", f"{forecasts}:ade_mean", "forecast"),
+        Metric("fde-mean", "last distance over all futures", f"{forecasts}:fde_mean", "forecast"),
+        Metric("spread", "how far the ends of futures lie from their middle", f"{forecasts}:spread", "forecast"),
     ]
 
 

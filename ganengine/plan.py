@@ -96,7 +96,7 @@ def check_batches(schedule: Schedule, options: RunOptions) -> None:
             )
 
 
-def check_components(schedule: Schedule, options: RunOptions) -> None:
+def check_components(schedule: Schedule, options: RunOptions, spec: DataSpec) -> None:
     """Check that options which act on networks find those they act on.
 
     Raises:
@@ -110,8 +110,14 @@ def check_components(schedule: Schedule, options: RunOptions) -> None:
             raise UserError(
                 f'--spectral-norm: expected networks that are trained ({listed}), got "{name}".{nearest(name, trained)}'
             )
+    kinds = sorted({field.kind for field in spec.fields.values()})
     for option, idle in (("augment", "none"), ("instance_noise", 0.0)):
-        if getattr(options, option) != idle and not trained & set(schedule.critics):
+        if getattr(options, option) == idle:
+            continue
+        if "image" not in kinds:
+            flag = option.replace("_", "-")
+            raise UserError(f"--{flag}: expected data of pictures, got {', '.join(kinds)}. Leave the option out.")
+        if not trained & set(schedule.critics):
             raise UserError(
                 f"--{option.replace('_', '-')}: expected a game with a critic, got one that trains {listed}. "
                 "Leave the option out."

@@ -14,6 +14,7 @@ from ganengine import draws
 from ganengine.data.batch import Batch
 from ganengine.data.pictures import sheet
 from ganengine.errors import PluginError, nearest
+from ganengine.fans import fans
 from ganengine.hardware import Hardware
 from ganengine.latents import class_grid, from_prior, over_captions, value_grid
 from ganengine.nn.context import Context, Statistics, draw_context
@@ -25,6 +26,8 @@ CHUNK = 64
 """Samples made at once."""
 COLUMNS = 8
 """Latents of a caption in a preview."""
+FUTURES = 20
+"""Futures of a scene, unless another number is asked for."""
 
 
 @contextmanager
@@ -78,16 +81,16 @@ class Sampler:
             return next(iter(known.values()))
         if name in known:
             return known[str(name)]
-        listed = ", ".join(known) or "none"
-        kind = " or ".join(kinds)
+        others = ", ".join(f"{key} ({view.kind})" for key, view in self.views.items())
+        listed = ", ".join(known) or (f"none, but {others}" if others else "none")
+        kind = f"{', '.join(kinds[:-1])} or {kinds[-1]}" if len(kinds) > 1 else kinds[0]
         wanted = f'a {kind} view called "{name}"' if name else f"a {kind} view"
         raise PluginError(f"This variant does not have {wanted}; it has {listed}.{nearest(str(name), known)}")
 
     def latents(self, view: View, count: int, name: str = "z") -> Tensor:
         """Draw latents [count, *shape] of a sample view's prior; the same seed and name give the same."""
-        prior = view.prior
-        assert prior is not None
-        return from_prior(prior, count, draws.generator(self.seed, "view", name))
+        assert view.prior is not None
+        return from_prior(view.prior, count, draws.generator(self.seed, "view", name))
 
     def sample(self, view: View, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Make what latents [N, ...] and class weights [N, K] or codes [N, L] stand for: [N, ...], float32, on the CPU.
@@ -108,8 +111,10 @@ class Sampler:
 
         A sample view with a label has a row for each class and the same latents in each row, one with a text a row for
         each of the batch's first captions, one whose latent has a categorical part a row for each of its values; one of
-        points shows them over those of the batch.
+        points shows them over those of the batch. A forecast view shows a fan of futures for each scene of the batch.
         """
+        if view.kind == "forecast":
+            return sheet(self.fans(view, batch, [str(number) for number in batch.index.tolist()]))
         if view.kind == "grid":
             return sheet(self.grid(view, batch, batch.size))
         assert view.prior is not None
@@ -141,6 +146,27 @@ class Sampler:
         if self.enlarge == 1 or made.dim() != 4:
             return made
         return made.repeat_interleave(self.enlarge, 2).repeat_interleave(self.enlarge, 3)
+
+    def forecast(self, view: View, batch: Batch, names: Sequence[str], count: int = FUTURES) -> Tensor:
+        """Make `count` futures of each scene: [rows, count, steps, 2], float32, on the CPU.
+
+        A scene's latents depend on the seed and its own name alone, not on those beside it.
+        """
+        assert view.prior is not None
+        latents = [from_prior(view.prior, count, draws.generator(self.seed, "forecast", name)) for name in names]
+        made = []
+        for start in range(0, batch.size, CHUNK):
+            part = batch.narrow(start, min(CHUNK, batch.size - start)).to(self.hardware.device)
+            z = torch.stack(latents[start : start + part.size]).to(self.hardware.device)
+            with self._context(part, draws.key(self.seed, "view"), None, "running") as step:
+                made.append(view.make(step, z).detach().float().cpu())
+        return torch.cat(made)
+
+    def fans(self, view: View, batch: Batch, names: Sequence[str], count: int = FUTURES) -> Tensor:
+        """Draw the futures of each scene of a batch: [N, 3, H, W] in [-1, 1], on the CPU."""
+        batch = batch.to("cpu")
+        futures = self.forecast(view, batch, names, count)
+        return fans(batch[view.source], batch[view.target], futures, batch.starts(view.source))
 
     def translate(self, view: View, images: Tensor, names: Sequence[str]) -> Tensor:
         """Translate pictures [N, C, H, W]; each one's draws depend on the seed and its own name alone."""

@@ -146,7 +146,7 @@ class Session:
         """Return what a run is about to do and with what: every automatic choice in two lines."""
         hardware, notes = self.hardware, self.notes()
         shapes = ", ".join(
-            f"{name} {'x'.join(map(str, field.shape))}" if field.shape else name
+            f"{name} {'x'.join(['*'] * field.ragged + [*map(str, field.shape)])}" if field.shape else name
             for name, field in self.dataset.spec.fields.items()
         )
         sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in notes["parameters"].items())
@@ -175,9 +175,12 @@ class Session:
             lines.append(f"  picture          {pictures[-1]}")
         lines.append(f"  go on            ganengine resume {name}{further}")
         lines.append(f"  draw pictures    ganengine sample {name}")
-        if any(view.kind == "translate" for view in self.trainer.views.values()):
+        kinds = {view.kind for view in self.trainer.views.values()}
+        if "translate" in kinds:
             lines.append(f"  use it           ganengine translate {name} IN OUT")
             lines.append(f"  measure it       ganengine eval {name} --split test --metrics l1,psnr")
+        elif "forecast" in kinds:
+            lines.append(f"  measure it       ganengine eval {name} --split test")
         return "\n".join(lines)
 
     def _tell_bad(self, path: str, reason: str) -> None:

@@ -103,7 +103,7 @@ class Trainer:
         self.losses = dict(variant.builder("losses")(settings.config))
         check_schedule(self.schedule, self.losses)
         check_batches(self.schedule, options)
-        check_components(self.schedule, options)
+        check_components(self.schedule, options, dataset.spec)
         self.critics = Critics(options, self.schedule.critics, hardware.device, registry)
         self.horizon = horizon(settings, dataset.spec, self.schedule)
         self.position = Position()
@@ -362,7 +362,7 @@ class Trainer:
         return self._shown.get(size)
 
     def _preview(self) -> Path | None:
-        shown, batch = [view for view in self.views.values() if view.kind in ("grid", "sample")], self._to_show()
+        shown, batch = [view for view in self.views.values() if view.kind != "translate"], self._to_show()
         if batch is None or not shown:
             return None
         batch = batch.to(self.hardware.device, channels_last=self.hardware.channels_last)

@@ -204,6 +204,11 @@ class FieldSpec:
     shape: tuple[int, ...] = ()
     """(C, H, W) of an image in [-1, 1]; () of a label; sizes of what else there is."""
     num_classes: int | None = None
+    ragged: bool = False
+    """A sample has any number of rows of this shape (the people of a scene): [rows, *shape]. In a batch the rows of all
+    samples stand behind one another; `Batch.starts` and `Batch.owner` tell whose they are."""
+    scale: float = 1.0
+    """What networks divide numbers by to bring them near 1: for points the typical way from one to the next."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +231,13 @@ class DataSpec:
         return {
             "count": self.count,
             "fields": {
-                name: {"kind": f.kind, "shape": list(f.shape), "num_classes": f.num_classes}
+                name: {
+                    "kind": f.kind,
+                    "shape": list(f.shape),
+                    "num_classes": f.num_classes,
+                    **({"ragged": True} if f.ragged else {}),
+                    **({"scale": f.scale} if f.scale != 1 else {}),
+                }
                 for name, f in self.fields.items()
             },
         }
@@ -235,7 +246,13 @@ class DataSpec:
     def from_dict(cls, record: Mapping[str, Any]) -> DataSpec:
         """Rebuild a spec from what `to_dict` gave."""
         fields = {
-            str(name): FieldSpec(f["kind"], tuple(int(n) for n in f["shape"]), f["num_classes"])
+            str(name): FieldSpec(
+                f["kind"],
+                tuple(int(n) for n in f["shape"]),
+                f["num_classes"],
+                ragged=bool(f.get("ragged", False)),
+                scale=float(f.get("scale", 1.0)),
+            )
             for name, f in record["fields"].items()
         }
         return cls(fields, int(record["count"]))
@@ -301,21 +318,23 @@ class View:
     points [N, 2]. y is None where the view has no label, else weights of the classes [N, K]: one-hot for a class, a
     mixture to morph between several, zeros for none. Class grids, interpolations and ablations follow from it. Where
     the view has a text, y are character codes of a caption each, [N, L] (`ganengine.data.text`).
+    `make(step, z)` of a forecast view returns futures [rows, k, steps, 2] of the ragged field `source`, [rows, steps,
+    2], for k latents of each sample, z [N, k, *prior.shape]. Fans of futures, their film and errors follow from it.
     """
 
     make: Callable[..., Any]
     summary: str
-    kind: Literal["grid", "translate", "sample"] = "grid"
+    kind: Literal["grid", "translate", "sample", "forecast"] = "grid"
     prior: Prior | None = None
-    """Sample only: what z is drawn from."""
+    """Sample and forecast: what z is drawn from."""
     label: str | None = None
     """Sample only: the field of the data whose classes can be asked for."""
     text: str | None = None
     """Sample only: the field of the data whose captions can be asked for. Not beside `label`."""
     source: str = "A"
-    """Translate only: the field whose channels and range the input has."""
+    """Translate: the field whose channels and range the input has. Forecast: the points that are known."""
     target: str = "B"
-    """Translate only: the field that the output is an example of; `eval` compares with it."""
+    """Translate and forecast: the field that the output is an example of; `eval` compares with it."""
     multiple: int = 1
     """Translate only: both sides must be multiples of this; the engine pads and crops."""
     minimum: int = 1
@@ -424,9 +443,10 @@ class Component:
 class Metric(Component):
     """Something that `ganengine eval` measures of one kind of view."""
 
-    view: Literal["translate", "sample"] = "translate"
+    view: Literal["translate", "sample", "forecast"] = "translate"
     """translate: fn(output, target) -> [N], each picture against its truth. sample: fn(evidence) -> a number for all
-    samples, by what a judge says of them (ganengine.metrics.samples.Evidence)."""
+    samples, by what a judge says of them (ganengine.metrics.samples.Evidence). forecast: fn(futures, truth, starts) ->
+    a number for all samples (ganengine.metrics.forecasts)."""
     by_class: bool = False
     """Sample only: it needs samples of a stated class."""
 

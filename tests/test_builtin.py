@@ -28,7 +28,10 @@ def components(hook: str):
         ("ganengine_augmentations", {"diffaugment", "ada"}),
         (
             "ganengine_metrics",
-            {"l1", "psnr", "ssim", "edge_ratio", "coverage", "class-accuracy", "label-swap", "fd-judge"},
+            {
+                *("l1", "psnr", "ssim", "edge_ratio", "coverage", "class-accuracy", "label-swap", "fd-judge"),
+                *("ade", "fde", "ade-mean", "fde-mean", "spread"),
+            },
         ),
         ("ganengine_optimizers", {"adam", "adamw", "sgd", "rmsprop"}),
     ],

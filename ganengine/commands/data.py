@@ -80,6 +80,11 @@ def _print(found: dict[str, Any]) -> None:
         if "shape" in field:
             console.print(f"  numbers               {'x'.join(map(str, field['shape']))}")
             continue
+        if "steps" in field:
+            console.print(f"  steps                 {field['steps']}")
+            console.print(f"  paths of a scene      {_counted(field['rows'])}")
+            console.print(f"  length of a step      {field['scale']:.4g} (root mean square in training)")
+            continue
         console.print(f"  channels in training  {field['channels']}")
         console.print(f"  channels of files     {_counted(field['channel_counts'])}")
         console.print(f"  sizes of files        {_counted(field['sizes'])}")

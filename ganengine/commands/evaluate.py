@@ -1,7 +1,7 @@
 """`ganengine eval`: measure a run, with the protocol written into the result.
 
 What is measured follows from the view: translations are compared with the truth, picture by picture; samples are looked
-at by a judge, all of them together.
+at by a judge, all of them together; forecasts are compared with what came, and with walking straight on.
 """
 
 from __future__ import annotations
@@ -21,10 +21,26 @@ from ganengine.errors import DataError, UserError
 from ganengine.variant import Component, Metric
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ganengine.judging import LabelledData
     from ganengine.metrics.judge import Judge, Verdict
     from ganengine.trained import Trained
     from ganengine.variant import View
+
+
+USUAL = {
+    "translate": ("l1", "psnr"),
+    "sample": ("coverage", "class-accuracy", "fd-judge"),
+    "forecast": ("ade", "fde", "ade-mean", "fde-mean", "spread"),
+}
+"""Metrics of each kind of view, where none are named."""
+NEEDS = {
+    "translate": "translations, beside their truth",
+    "sample": "samples, by a judge",
+    "forecast": "forecasts, beside what came",
+}
+"""What a metric of each kind is a figure of."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +50,23 @@ class _Options:
     data: tyro.conf.Positional[str] = ""
     """Data to measure on; nothing: what the run was trained on."""
     split: str = "test"
-    """Split that translations are measured on."""
+    """Split that translations and forecasts are measured on."""
     metrics: str | None = None
     """Names of metrics, comma-separated; None: l1,psnr; of samples coverage,fd-judge and, where
-    a class is asked for, class-accuracy."""
+    a class is asked for, class-accuracy; of forecasts all."""
     samples: int = 2000
     """How many samples to make and judge."""
+    futures: int = 20
+    """How many futures of each scene to make."""
     step: int | None = None
     """Step of the checkpoint to measure; None: the newest. The last one of each stage is kept."""
     baseline: Literal["none", "untrained"] = "none"
-    """untrained: the same figures of the networks before their first step beside those of samples."""
+    """untrained: the same figures of the networks before their first step beside those of samples; beside those of
+    forecasts, where constant velocity stands unless this is asked for."""
     judge_least: float = 0.97
     """Share of held-out pictures that the judge must get right to be believed."""
     view: str | None = None
-    """Which view of the variant; None: its first translation, else its first samples."""
+    """Which view of the variant; None: its first translation, else its first samples, else its first forecast."""
     stats: Literal["own", "running"] = "own"
     """own: each picture's own statistics where batch norm is used; running: the training's, as for samples always."""
     seed: int | None = None
@@ -66,6 +85,8 @@ def evaluate(argv: Sequence[str]) -> int:
     check_ranges(options)
     if options.samples < 2:
         raise UserError(f"--samples: expected at least 2, got {options.samples}.")
+    if not 1 <= options.futures <= 1000:
+        raise UserError(f"--futures: expected a number from 1 to 1000, got {options.futures}.")
     if not 0 <= options.judge_least <= 1:
         raise UserError(f"--judge-least: expected a share from 0 to 1, got {options.judge_least}.")
     from ganengine.plugins import registry
@@ -107,15 +128,15 @@ def measure(options: _Options, names: Sequence[str] | None) -> dict[str, Any]:
         "step": trained.checkpoint.step,
         "images": trained.sampler.progress.images,
     }
-    measured = _translations if view.kind == "translate" else _samples
-    figures = measured(trained, view, options, metrics)
+    figures = MEASURED[view.kind](trained, view, options, metrics)
     return {**about, **figures, "weights": "averaged (EMA)" if averaged else "as trained"}
 
 
 def _view(trained: Trained, name: str | None) -> View:
-    """Return the view called `name`, or the first translation, or the first samples."""
+    """Return the view called `name`, or the first translation, or the first samples, or the first forecast."""
     kinds = {view.kind for view in trained.sampler.views.values()}
-    return trained.sampler.view(("translate", "sample") if name or "translate" not in kinds else "translate", name)
+    first = next((kind for kind in MEASURED if kind in kinds), None)
+    return trained.sampler.view(tuple(MEASURED) if name or first is None else first, name)
 
 
 def _metrics(view: View, names: Sequence[str] | None) -> dict[str, Callable[..., Any]]:
@@ -128,14 +149,12 @@ def _metrics(view: View, names: Sequence[str] | None) -> dict[str, Callable[...,
 
     records = {name: _as_metric(entry.record) for name, entry in registry().entries["metric"].items()}
     if names is None:
-        usual = ("l1", "psnr") if view.kind == "translate" else ("coverage", "class-accuracy", "fd-judge")
-        names = [name for name in usual if _fits(records[name], view)]
+        names = [name for name in USUAL[view.kind] if _fits(records[name], view)]
     unfit = [name for name in names if not _fits(records[name], view)]
     if unfit:
         odd = records[unfit[0]]
-        needs = "translations, beside their truth" if odd.view == "translate" else "samples, by a judge"
-        needs += ", of a stated class" * odd.by_class
-        made = "translations" if view.kind == "translate" else "samples" if view.label else "samples of no stated class"
+        needs = NEEDS[odd.view] + ", of a stated class" * odd.by_class
+        made = NEEDS[view.kind].partition(",")[0] + " of no stated class" * (view.kind == "sample" and not view.label)
         fitting = ", ".join(name for name, record in records.items() if _fits(record, view))
         raise UserError(
             f"--metrics: {odd.name} is a figure of {needs}; the view of this run makes {made}. Use some of: {fitting}."
@@ -282,6 +301,71 @@ def _judged(
     if evidence.asked is not None:
         figures["classes"]["accuracy"] = class_accuracies(evidence).tolist()
     return figures
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Forecasts
+
+
+def _forecasts(
+    trained: Trained, view: View, options: _Options, metrics: dict[str, Callable[..., Any]]
+) -> dict[str, Any]:
+    """Compare futures with what came, beside walking straight on, or beside those of the untrained networks."""
+    from ganengine.data.loader import Loader
+    from ganengine.metrics.forecasts import straight_on
+    from ganengine.plugins import registry
+    from ganengine.session import data_options, open_dataset
+    from ganengine.trained import Trained
+
+    engine = trained.settings.engine
+    engine = replace(engine, data=options.data or engine.data, bad_images="fail")
+    dataset, engine = open_dataset(trained.settings.variant, engine, registry())
+    count = dataset.check_split(options.split)
+    if not count:
+        raise DataError(f'The split "{options.split}" of the data has no scenes; there is nothing to measure.')
+    for name in (view.source, view.target):
+        expected, got = trained.spec.fields[name].shape, dataset.spec.fields[name].shape
+        if expected != got:
+            raise DataError(
+                f"{name}: expected {expected[0]} steps, as in training; got {got[0]}. Give data of the same form."
+            )
+    with Loader(dataset, data_options(engine)) as loader:
+        batch = loader.fixed(options.split, count).to("cpu")
+    starts, truth = batch.starts(view.target), batch[view.target]
+    names = dataset.names(options.split)
+
+    def figures(futures: Tensor) -> dict[str, float]:
+        return {name: metric(futures, truth, starts) for name, metric in metrics.items()}
+
+    found = figures(trained.sampler.forecast(view, batch, names, options.futures))
+    if options.baseline == "untrained":
+        before = Trained(
+            trained.folder, device=options.device, seed=options.seed, precision=options.precision, untrained=True
+        )
+        beside = figures(before.sampler.forecast(view, batch, names, options.futures))
+    else:
+        beside = figures(straight_on(batch[view.source], truth.shape[1]))
+    return {
+        "split": options.split,
+        "metrics": {name: {"value": value, "n": len(truth)} for name, value in found.items()},
+        "baseline": {
+            "weights": "untrained" if options.baseline == "untrained" else "constant velocity",
+            "metrics": {
+                name: {"value": value, "n": len(truth), "ratio": found[name] / value if value else None}
+                for name, value in beside.items()
+            },
+        },
+        "protocol": (
+            f"{view.source} -> {view.target}, {count} scenes of split {options.split} with {len(truth)} paths of "
+            f"{truth.shape[1]} steps, {options.futures} futures of each scene, in the units of the data; ade: mean "
+            "distance over the steps, fde: at the last one, both of the best future of each scene as a whole; seed "
+            f"{trained.sampler.seed}, precision {trained.hardware.precision}"
+        ),
+    }
+
+
+MEASURED = {"translate": _translations, "sample": _samples, "forecast": _forecasts}
+"""Kinds of views that are measured, those that come first where no view is named."""
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -129,12 +129,14 @@ def sample(argv: Sequence[str]) -> int:
             )
         raise UserError(
             f"--{asked[0].replace('_', '-')}: expected a variant that makes samples of noise; "
-            f"{trained.settings.variant.name} starts from pictures. Leave the option out."
+            f"{trained.settings.variant.name} starts from samples of the data. Leave the option out."
         )
-    view = trained.sampler.view(("sample",) if asked else ("sample", "grid"), options.view)
+    view = trained.sampler.view(("sample",) if asked else ("sample", "grid", "forecast"), options.view)
+    if options.truncation != 1 and view.kind == "forecast":
+        raise UserError("--truncation: expected a view of samples, got one of forecasts. Leave the option out.")
     numbers: dict[str, float] = {}
     wholes: dict[str, np.ndarray] = {}  # by what tells apart the sheets of one sweep
-    if view.kind == "grid":
+    if view.kind != "sample":
         columns = _from_data(trained, view, options)
         singles = columns["output" if "output" in columns else next(iter(columns))]
         wholes[""] = sheet(columns)
@@ -182,9 +184,13 @@ def _plain(word: str) -> str:
 
 
 def _from_data(trained: Trained, view: View, options: _Options) -> dict[str, Tensor]:
-    """Draw a grid view, which starts from samples of the data."""
+    """Draw a grid or forecast view, which starts from samples of the data."""
     dataset = _dataset(trained)
-    batch = _pictures(trained, dataset, options.split or dataset.shown_split, options.n, trained.stage.size)
+    split = options.split or dataset.shown_split
+    batch = _pictures(trained, dataset, split, options.n, trained.stage.size)
+    if view.kind == "forecast":
+        names = dataset.names(split)
+        return {"fans": trained.sampler.fans(view, batch, [names[number] for number in batch.index.tolist()])}
     hardware = trained.hardware
     return trained.sampler.grid(view, batch.to(hardware.device, channels_last=hardware.channels_last), batch.size)
 

@@ -60,7 +60,7 @@ class Dataset(ABC):
 
         Returns:
             by field: pictures [H, W, C], uint8, or float32 in [0, 1] where 8 bits do not hold them; other kinds of
-            field in the shape that `spec` states.
+            field in the shape that `spec` states, of a ragged one any number of rows of it.
 
         Raises:
             BadPictureError: this sample cannot be read.
@@ -125,7 +125,7 @@ class Dataset(ABC):
         known = ", ".join(f"{name} ({count})" for name, count in self.splits.items()) or "none"
         raise DataError(
             f'The data has no split "{split}"; it has: {known}.{nearest(split, self.splits)} '
-            f"Choose one of these, or put pictures in a folder {split}/."
+            f"Choose one of these{self._worded(f', or put pictures in a folder {split}/')}."
         )
 
     def check_batch(self, batch: int) -> None:
@@ -136,12 +136,17 @@ class Dataset(ABC):
         """
         count = self.spec.count
         if count == 0:
-            raise DataError(f"The data has nothing to train on: splits {', '.join(self.splits)}. Add a folder train/.")
+            remedy = self._worded("Add a folder train/", "Add some")
+            raise DataError(f"The data has nothing to train on: splits {', '.join(self.splits)}. {remedy}.")
         if batch > count:
             raise DataError(
                 f"A batch of {batch} is larger than the data: {count} training sample{'s' * (count > 1)}. "
-                f"Use --batch {count} or smaller, or add pictures."
+                f"Use --batch {count} or smaller, or add {self._worded('pictures', 'some')}."
             )
+
+    def _worded(self, pictures: str, other: str = "") -> str:
+        """Return what to say of pictures, or of data without any."""
+        return pictures if any(field.kind == "image" for field in self.spec.fields.values()) else other
 
 
 def hash_record(record: object) -> str:

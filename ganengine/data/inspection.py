@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ganengine.data import captions, classes, idx, images, npz, pairs, unpaired
+from ganengine.data import captions, classes, idx, images, npz, pairs, tracks, unpaired
 from ganengine.data.archives import File
 from ganengine.data.arrays import ArrayDataset
 from ganengine.data.captions import CaptionedDataset
@@ -23,6 +23,7 @@ from ganengine.data.folders import FolderDataset
 from ganengine.data.headers import Header, read_headers
 from ganengine.data.options import DataOptions
 from ganengine.data.pictures import read_picture
+from ganengine.data.scenes import SceneDataset
 from ganengine.data.text import plain
 from ganengine.data.unpaired import UnpairedDataset
 from ganengine.errors import DataError
@@ -71,11 +72,11 @@ def inspect(
         plain JSON values: `schema` 1, `path`, `layout` (in words), `source` (name of the data source), `fields`
         ({name: {channels, channel_counts: {"1": count}, sizes: {"WxH": count}, modes: {mode: count}}}; sizes are those
         of files, channels those in training, channel_counts those of files; of a label {classes: {name: {split:
-        count}}}; of captions {per_picture: {"5": count}, longest: characters}; of embeddings {shape}), `splits`
-        ({name: count}), `bad` ([{path, reason}]: what training leaves out), `odd` ([{path, reason}]: the same, files
-        that are no pictures, and odd names), `duplicates` ([{paths, splits}]: pictures of equal pixels), `decoded`
-        (whether pixels were looked at), `problem` (why it cannot be trained on, or None), `repairs` (what to do, in
-        sentences).
+        count}}}; of captions {per_picture: {"5": count}, longest: characters}; of embeddings {shape}; of paths {steps,
+        rows: {"people of a scene": count}, scale}), `splits` ({name: count}), `bad` ([{path, reason}]: what training
+        leaves out), `odd` ([{path, reason}]: the same, files that are no pictures, and odd names), `duplicates`
+        ([{paths, splits}]: pictures of equal pixels), `decoded` (whether pixels were looked at), `problem` (why it
+        cannot be trained on, or None), `repairs` (what to do, in sentences).
 
     Raises:
         DataError: there is no such folder, or no picture in it.
@@ -84,6 +85,8 @@ def inspect(
     for source, opener in ARRAYS.items():
         if opener.recognise(place) and not images.recognise(place):
             return _inspect_arrays(place, source, opener.build, quick)
+    if tracks.recognise(place) and not images.recognise(place):
+        return _inspect_tracks(place)
     root = open_folder(path)
     problem = None
     dataset: FolderDataset | UnpairedDataset | None = None
@@ -250,6 +253,43 @@ def _inspect_arrays(
         "decoded": not quick,
         "problem": problem,
         "repairs": [*([problem] if problem else []), *_repairs(dataset, {}, duplicates, {}, {})],
+    }
+
+
+def _inspect_tracks(path: Path) -> dict[str, Any]:
+    """Return the report on a table of tracks, which is read whole: no sample of it can be bad."""
+    problem = None
+    dataset: SceneDataset | None = None
+    try:
+        dataset = tracks.build(str(path), DataOptions())
+    except DataError as error:
+        problem = str(error)
+    repairs = [problem] if problem else []
+    fields: dict[str, Any] = {}
+    if dataset:
+        people = Counter(len(scene) for members in dataset.scenes.values() for scene in members)
+        rows = {str(count): number for count, number in people.most_common()}
+        fields = {
+            name: {"steps": field.shape[0], "rows": rows, "scale": field.scale}
+            for name, field in dataset.spec.fields.items()
+        }
+        repairs += dataset.notes
+        for split, why in (("train", "there is nothing to train on"), ("test", "a trained model is judged on them")):
+            if split not in dataset.splits:
+                repairs.append(f"Write {split} into the column split of some tracks: {why}.")
+    return {
+        "schema": 1,
+        "path": str(path),
+        "layout": dataset.layout if dataset else None,
+        "source": "tracks",
+        "fields": fields,
+        "splits": dict(dataset.splits) if dataset else {},
+        "bad": [],
+        "odd": [],
+        "duplicates": [],
+        "decoded": True,
+        "problem": problem,
+        "repairs": repairs,
     }
 
 

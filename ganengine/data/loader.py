@@ -23,6 +23,7 @@ from ganengine.data.pictures import to_signed
 from ganengine.data.store import Arrays, read_at
 from ganengine.data.stream import Stream
 from ganengine.errors import DataError, GanengineError
+from ganengine.ragged import starts_of
 from ganengine.variant import FieldSpec
 
 AHEAD = 2
@@ -158,7 +159,8 @@ class Loader:
         samples = [self._window(fields, arrays, size, middle, middle, False) for arrays in found.values()]
         columns = {name: [sample[name] for sample in samples] for name in fields}
         self._tell()
-        batch = Batch(self._stack(fields, columns, size), torch.tensor(list(found), dtype=torch.int64))
+        indices = torch.tensor(list(found), dtype=torch.int64)
+        batch = Batch(self._stack(fields, columns, size), indices, _offsets(fields, columns))
         return batch.to(self.device, self.channels_last)
 
     def close(self) -> None:
@@ -191,17 +193,18 @@ class Loader:
         count, rank, world, size = request.count, request.rank, request.world, request.size
         places = range(request.position + count * rank // world, request.position + count * (rank + 1) // world)
         fields: dict[str, Tensor] = {}
+        offsets: dict[str, Tensor] = {}
         index: list[int] = []
         for stream in self._streams:
             turns = [stream.turn(place) for place in places]
             chosen, values = self._rows(stream, size, turns) or self._samples(stream, size, turns)
             fields |= self._stack(stream.dataset.spec.fields, values, size)
+            offsets |= _offsets(stream.dataset.spec.fields, values)
             if stream.count == self.dataset.spec.count:
                 index = index or chosen
-        batch = Batch(fields, torch.tensor(index, dtype=torch.int64))
-        if self.device.type == "cuda":  # pinned, so that the copy runs beside the host
-            batch = Batch({name: field.pin_memory() for name, field in batch.items()}, batch.index.pin_memory())
-        return batch
+        batch = Batch(fields, torch.tensor(index, dtype=torch.int64), offsets)
+        # Pinned, so that the copy to a GPU runs beside the host.
+        return batch.pin_memory() if self.device.type == "cuda" else batch
 
     def _rows(self, stream: Stream, size: int, turns: list[Turn]) -> tuple[list[int], Columns] | None:
         """Return the samples of these turns as `_samples` does, where the data set gives them all at once."""
@@ -262,6 +265,11 @@ class Loader:
                     top = (down * (array.shape[0] - size + 1)) >> BITS
                     array = array[top : top + size, left : left + size]
                 array = array[:, ::-1] if flip else array
+            elif field.ragged and (np.ndim(array) != 1 + len(field.shape) or np.shape(array)[1:] != field.shape):
+                raise DataError(
+                    f"{type(self.dataset).__name__}.read: field {name}: expected any number of rows of "
+                    f"{list(field.shape)}, got {list(np.shape(array))}."
+                )
             cut[name] = array
         return cut
 
@@ -316,9 +324,18 @@ class Loader:
 
 
 def _values(values: Column, field: FieldSpec) -> Tensor:
-    """Stack what is no picture: labels and ids as int64, other numbers as float32."""
-    joined = _joined(values) if len(values) else np.empty((0, *field.shape))
+    """Stack what is no picture, put rows of ragged fields behind one another: labels and ids int64, others float32."""
+    if not len(values):
+        joined = np.empty((0, *field.shape))
+    else:
+        joined = np.concatenate(values) if field.ragged else _joined(values)
     return torch.from_numpy(joined.astype(np.int64 if field.kind in ("label", "ids") else np.float32))
+
+
+def _offsets(fields: Mapping[str, FieldSpec], columns: Columns) -> dict[str, Tensor]:
+    """Return where the rows of each sample begin, of the ragged fields."""
+    counts = {name: [len(rows) for rows in columns[name]] for name, field in fields.items() if field.ragged}
+    return {name: starts_of(torch.tensor(found, dtype=torch.int64)) for name, found in counts.items()}
 
 
 def _joined(values: Column) -> np.ndarray:

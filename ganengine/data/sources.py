@@ -73,6 +73,19 @@ SOURCES = [
         recognise=f"{WHERE}.pairs:recognise",
     ),
     DataSource(
+        name="tracks",
+        summary="A table of tracks (.csv: track, step, lon, lat or x, y), cut into steps observed and to predict.",
+        fields=("observed", "future"),
+        build=f"{WHERE}.tracks:build",
+        recognise=f"{WHERE}.tracks:recognise",
+    ),
+    DataSource(
+        name="crossings",
+        summary="Walkers who meet and give way to either side, drawn; or crossings:COUNT.",
+        fields=("observed", "future"),
+        build=f"{WHERE}.crossings:build",
+    ),
+    DataSource(
         name="ring",
         summary="Points of 8 Gaussians on a circle, or ring:MODES,COUNT.",
         fields=("real", "label"),

@@ -217,6 +217,8 @@ def _next(run: Reading) -> str:
     kinds = (
         [field.get("kind") for field in fields.values() if isinstance(field, dict)] if isinstance(fields, dict) else []
     )
+    if "points" in kinds:
+        commands.append(("Measure it on held-out data", f"ganengine eval {name} --split test"))
     if kinds.count("image") >= 2:
         commands.append(("Use it on other pictures", f"ganengine translate {name} IN OUT"))
         commands.append(("Measure it on held-out data", f"ganengine eval {name} --split test --metrics l1,psnr"))

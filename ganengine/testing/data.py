@@ -13,6 +13,8 @@ from ganengine.variant import DataSpec, FieldSpec
 
 CLASSES = 4
 """Classes of a synthetic label."""
+ROWS = 3
+"""Most rows of a sample in ragged fields: 1, 2 or 3 in turn, the same in each of them."""
 
 FIELDS: Mapping[str, FieldSpec] = {
     "real": FieldSpec("image", (3,)),
@@ -23,6 +25,8 @@ FIELDS: Mapping[str, FieldSpec] = {
     "attributes": FieldSpec("vector", (8,)),
     "weight": FieldSpec("weight"),
     "captions": FieldSpec("ids", (2, 16), 97),
+    "observed": FieldSpec("points", (8, 2), ragged=True),
+    "future": FieldSpec("points", (12, 2), ragged=True),
 }
 """Fields that `synthetic_spec` knows by name; of pictures the channels alone, their side follows."""
 
@@ -74,12 +78,13 @@ class Synthetic(Dataset):
     @staticmethod
     def _value(name: str, field: FieldSpec, split: str, index: int, size: int | None) -> np.ndarray:
         source = np.random.default_rng(draws.key(0, name, split, index))
+        shape = (1 + index % ROWS, *field.shape) if field.ragged else field.shape
         if field.kind == "image":
             side = size or field.shape[-2]
             return source.integers(0, 256, (side, side, field.shape[0]), dtype=np.uint8)
         if field.kind in ("label", "ids"):
             classes = field.num_classes or CLASSES
-            return (index + np.arange(np.prod(field.shape, dtype=int))).reshape(field.shape) % classes
+            return (index + np.arange(np.prod(shape, dtype=int))).reshape(shape) % classes
         if field.kind == "weight":
-            return np.asarray(source.uniform(0.5, 1.5, field.shape), np.float32)
-        return source.standard_normal(field.shape).astype(np.float32)
+            return np.asarray(source.uniform(0.5, 1.5, shape), np.float32)
+        return source.standard_normal(shape).astype(np.float32)

@@ -36,6 +36,8 @@ def have_shape_and_range(subject: Subject) -> None:
                 same = all(torch.equal(columns[key], again[key]) for key in columns)
             elif view.kind == "sample":
                 same = _samples(subject, sampler, name, view)
+            elif view.kind == "forecast":
+                same = _forecasts(subject, sampler, name, view, batch)
             else:
                 same = all(_translates(subject, sampler, name, view, shape) for shape in _shapes(subject, view))
             require(
@@ -46,9 +48,21 @@ def have_shape_and_range(subject: Subject) -> None:
 
 
 def ignore_batch_mates(subject: Subject) -> None:
-    """Translate a picture, or make a sample, alone and beside another."""
-    with _sampler(subject) as (sampler, _):
+    """Translate a picture, or make a sample or a forecast, alone and beside another."""
+    with _sampler(subject) as (sampler, batch):
         for name, view in sampler.views.items():
+            if view.kind == "forecast":
+                both = sampler.forecast(view, batch, ["a", "b"], COUNT)
+                alone = sampler.forecast(view, batch.narrow(1, 1), ["b"], COUNT)
+                apart = (
+                    float((both[-len(alone) :] - alone).abs().max()) / subject.dataset.spec.fields[view.target].scale
+                )
+                require(
+                    apart <= MATES,
+                    f'view "{name}": a forecast differs by {apart:.3g} when another is made beside it. Let rows of one '
+                    "sample meet only each other (Batch.owner, ganengine.ragged), and draw nothing but z.",
+                )
+                continue
             if view.kind == "sample":
                 z, y = _asked(subject, sampler, view)
                 both = sampler.sample(view, z, y)
@@ -118,6 +132,27 @@ def _samples(subject: Subject, sampler: Sampler, name: str, view: View) -> bool:
         _check_range(f'view "{name}"', made)
     if view.label is not None and y is not None:
         sampler.sample(view, z, torch.zeros_like(y))  # asking for no class is legal
+    return torch.equal(made, again)
+
+
+def _forecasts(subject: Subject, sampler: Sampler, name: str, view: View, batch: Batch) -> bool:
+    require(view.prior is not None, f'view "{name}": a forecast view states a prior, from which z is drawn.')
+    fields = subject.dataset.spec.fields
+    for what, field in (("source", view.source), ("target", view.target)):
+        require(
+            field in fields
+            and fields[field].ragged
+            and fields[field].kind == "points"
+            and len(fields[field].shape) == 2,
+            f'view "{name}": its {what} "{field}" is no ragged field of points [steps, 2]; '
+            f"there are {', '.join(fields)}.",
+        )
+    made, again = (sampler.forecast(view, batch, ["a", "b"], COUNT) for _ in range(2))
+    expected = [len(batch[view.source]), COUNT, *fields[view.target].shape]
+    require(
+        list(made.shape) == expected and bool(made.isfinite().all()),
+        f'view "{name}": expected finite futures {expected} (rows, k, steps, 2), got {list(made.shape)}.',
+    )
     return torch.equal(made, again)
 
 

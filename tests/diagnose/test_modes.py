@@ -61,7 +61,7 @@ def test_two_variants_on_the_ring(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_preset_for_points_is_taken_unless_the_user_names_another() -> None:
-    words = ["wgan-gp", "wgan-gp --preset toy", "wgan-gp --batch 8", "lsgan"]
+    words = ["wgan-gp", "wgan-gp --preset toy", "wgan-gp --batch 8", "wgan"]
     points, toy, changed, without = (rival.settings for rival in contenders(words, "ring", 3, 1, registry()))
     wanted = registry().variant("wgan-gp").presets["points"]
     assert points.engine.preset == changed.engine.preset == "points"
