@@ -13,6 +13,8 @@ from ganengine.config import Settings, words
 from ganengine.ema import Average, decay_at
 from ganengine.errors import PluginError, UserError
 from ganengine.hardware import Hardware
+from ganengine.layout import channels_last
+from ganengine.nn.adopt import adopt
 from ganengine.nn.context import name_modules
 from ganengine.nn.spectral_norm import spectral_norm
 from ganengine.variant import DataSpec, Optimizer, Schedule, Stage
@@ -281,6 +283,8 @@ def build_networks(
             if name in spectral:
                 with_spectral_norm(name, network, draws.generator(seed, "spectral norm", name))
             network.to(hardware.device)
+            if hardware.device.type == "cpu" and settings.engine.layers == "auto":
+                adopt(network)
             if hardware.channels_last:
                 to_channels_last(network)
             networks[name] = network
@@ -310,7 +314,7 @@ def to_channels_last(network: nn.Module) -> None:
     """Give every tensor [N, C, H, W] of a network channels-last strides; torch's own `to` fails on volumes."""
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = channels_last(tensor.data)
 
 
 def network_tensors(networks: Mapping[str, Any]) -> dict[str, Tensor]:

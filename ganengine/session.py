@@ -181,7 +181,15 @@ class Session:
             lines.append(f"  measure it       ganengine eval {name} --split test --metrics l1,psnr")
         elif "forecast" in kinds:
             lines.append(f"  measure it       ganengine eval {name} --split test")
+        elif "sample" in kinds and self._is_labelled():
+            lines.append(f"  measure it       ganengine eval {name} --baseline untrained")
         return "\n".join(lines)
+
+    def _is_labelled(self) -> bool:
+        """Whether a judge of pictures can be trained on this data."""
+        fields = self.dataset.spec.fields
+        pictures = "real" in fields and fields["real"].kind == "image"
+        return pictures and "label" in fields and self.dataset.spec.classes("label") > 1
 
     def _tell_bad(self, path: str, reason: str) -> None:
         self.display.note(f"Left out {path}: {reason}")

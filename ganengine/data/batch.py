@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ganengine import ragged
+from ganengine.layout import channels_last as as_channels_last
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ class Batch(Mapping[str, Tensor]):
 
         def move(tensor: Tensor, picture: bool = False) -> Tensor:
             moved = tensor.to(device, non_blocking=device.type == "cuda")
-            return moved.contiguous(memory_format=torch.channels_last) if picture else moved
+            return as_channels_last(moved) if picture else moved
 
         fields = {
             name: move(tensor, channels_last and tensor.dim() == 4 and name not in self.offsets)

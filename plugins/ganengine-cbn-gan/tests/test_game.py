@@ -222,4 +222,5 @@ def test_the_plain_loop_of_benches_trains_both_networks(monkeypatch: pytest.Monk
     before = {key: {n: p.detach().clone() for n, p in network.named_parameters()} for key, network in kept.items()}
     step({"real": torch.rand(4, 1, 16, 16) * 2 - 1, "label": torch.tensor([0, 1, 2, 0])})
     for key, network in kept.items():
-        assert not [n for n, p in network.named_parameters() if torch.equal(p, before[key][n])], key
+        still = {n for n, p in network.named_parameters() if torch.equal(p, before[key][n])}
+        assert still <= {"out.bias"}, key  # inside the margins real and fake draw at it equally

@@ -1,0 +1,180 @@
+"""Convolutions over small maps against torch's own, in float64: values, gradients of every order, who computes what."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ganengine.layout import channels_last
+from ganengine.nn import small_maps, spectral_norm
+from ganengine.nn.adopt import adopt
+from ganengine.nn.flatten import Flatten
+from ganengine.nn.small_maps import Conv2d, ConvTranspose2d, is_small
+from ganengine.players import to_channels_last
+
+
+@pytest.fixture(autouse=True)
+def _always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the matrix product everywhere."""
+    monkeypatch.setattr(small_maps, "LEAST_RATIO", 0)
+    monkeypatch.setattr(small_maps, "MOST_ROWS", 10**9)
+
+
+def pair(transposed: bool, *form: Any, **more: Any) -> tuple[nn.Module, nn.Module]:
+    """Return torch's own layer and ours, with the same weights."""
+    theirs = (nn.ConvTranspose2d if transposed else nn.Conv2d)(*form, **more).double()
+    ours = copy.deepcopy(theirs)
+    assert adopt(ours) == 1
+    return theirs, ours
+
+
+FORMS = st.fixed_dictionaries(
+    {
+        "kernel_size": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        "stride": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        "padding": st.tuples(st.integers(0, 2), st.integers(0, 2)),
+        "bias": st.booleans(),
+    }
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(transposed=st.booleans(), form=FORMS, sides=st.tuples(st.integers(4, 7), st.integers(4, 7)), last=st.booleans())
+def test_values_and_gradients_are_torchs(
+    transposed: bool, form: dict[str, Any], sides: tuple[int, int], last: bool
+) -> None:
+    theirs, ours = pair(transposed, 3, 2, **form)
+    x = torch.randn(2, 3, *sides, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    try:
+        theirs(x)
+    except RuntimeError:  # the kernel is larger than the picture
+        return
+    results = []
+    for layer in (theirs, ours):
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf)
+        (y * y.detach().sin()).sum().backward()
+        results.append([y, leaf.grad, *(p.grad for p in layer.parameters())])
+    for mine, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradients_of_second_order(transposed: bool) -> None:
+    _, ours = pair(transposed, 2, 3, 3, stride=2, padding=1)
+    x = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    weights = tuple(ours.parameters())
+
+    def fn(x: Tensor, *_: Tensor) -> Tensor:
+        return ours(x)
+
+    assert torch.autograd.gradcheck(fn, (x, *weights))
+    assert torch.autograd.gradgradcheck(fn, (x, *weights))
+
+
+def test_a_penalty_on_the_gradient_reaches_the_weights() -> None:
+    found = []
+    for layer in pair(False, 2, 3, 3, padding=1):
+        x = torch.arange(64, dtype=torch.float64).reshape(2, 2, 4, 4).div(64).requires_grad_()
+        (slope,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
+        slope.square().sum().backward()
+        found.append([p.grad for p in layer.parameters()])
+    for mine, expected in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
+def test_nobody_computes_what_no_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G's phase lets the gradient through D: D's weights must cost nothing there."""
+    called: list[str] = []
+    product = small_maps._product
+    monkeypatch.setattr(small_maps, "_product", lambda *given: called.append("weights") or product(*given))
+    _, D = pair(False, 2, 2, 3, padding=1)
+    z = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    D(D(z)).sum().backward(inputs=[z])
+    assert called == []
+    D(D(z.detach())).sum().backward(inputs=list(D.parameters()))
+    assert called == ["weights"] * 2
+    with torch.no_grad():
+        assert D(z).grad_fn is None
+
+
+def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_weights() -> None:
+    theirs, ours = (layer.float() for layer in pair(False, 8, 8, 3, padding=1))
+    x = torch.randn(4, 8, 4, 4)
+    grads = []
+    for layer in (theirs, ours):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        assert y.dtype == torch.bfloat16
+        y.float().square().sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.dtype == torch.float32
+        grads.append(layer.weight.grad)
+    assert (grads[0] - grads[1]).abs().max() <= 0.02 * grads[0].abs().max()
+
+
+def test_normalised_layers_and_copies_are_taken_too() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.ConvTranspose2d(3, 2, 3), nn.Linear(1, 1))
+    spectral_norm(network[:1], torch.Generator().manual_seed(0))
+    assert adopt(network) == 2
+    copied = copy.deepcopy(network)
+    for each in (network, copied):
+        assert isinstance(each[0], Conv2d)
+        assert isinstance(each[2], ConvTranspose2d)
+    assert set(network.state_dict()) == set(copied.state_dict())
+    assert adopt(nn.Conv3d(1, 1, 1)) == 0
+
+
+def test_what_is_left_to_torch() -> None:
+    for layer in (nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, dilation=2)):
+        ours = copy.deepcopy(layer)
+        adopt(ours)
+        x = torch.randn(1, 4, 6, 6)
+        assert torch.equal(ours(x), layer(x))
+    rim = nn.ConvTranspose2d(2, 2, 3, stride=2)
+    ours = copy.deepcopy(rim)
+    adopt(ours)
+    x = torch.randn(1, 2, 3, 3)
+    assert torch.equal(ours(x, output_size=[8, 8]), rim(x, output_size=[8, 8]))
+
+
+@pytest.mark.parametrize(
+    ("positions", "batch", "weights", "small"),
+    [(16, 64, 512 * 256 * 16, True), (64, 64, 256 * 128 * 16, False), (64, 8, 128 * 256 * 16, True),
+     (1024, 1, 256 * 256 * 9, False), (16, 64, 64 * 64 * 9, False), (1, 1, 256 * 256 * 16, True)],
+)  # fmt: skip
+def test_where_a_product_wins(
+    positions: int, batch: int, weights: int, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small_maps, "LEAST_RATIO", 128)
+    monkeypatch.setattr(small_maps, "MOST_ROWS", 1024)
+    assert is_small(positions, batch, weights) is small
+
+
+def test_flattening_keeps_the_memory_order_of_gradients() -> None:
+    features = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    seen: list[Tensor] = []
+    for layer in (nn.Flatten(), Flatten()):
+        middle = features * 1
+        middle.register_hook(seen.append)
+        (layer(middle) * torch.arange(48.0)).sum().backward()
+    assert torch.equal(seen[0], seen[1])
+    assert [g.is_contiguous(memory_format=torch.channels_last) for g in seen] == [False, True]
+
+
+def test_one_channel_says_that_it_is_channels_last() -> None:
+    grey = channels_last(torch.randn(2, 1, 4, 6))
+    assert grey.stride() == (24, 1, 6, 1)
+    layer = nn.Conv2d(1, 3, 3)
+    plain = layer(grey.contiguous())
+    to_channels_last(layer)
+    for picture in (grey, torch.randn(2, 1, 4, 6)):
+        assert layer(picture).is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(layer(grey), plain, atol=1e-6)
