@@ -95,8 +95,8 @@ class RunOptions(Budget):
     channels_last: Literal["auto", "on", "off"] = "auto"
     """Memory format of pictures and convolutions."""
     layers: Literal["auto", "plain"] = "auto"
-    """auto: on the CPU, gradients of torch's own convolutions over small maps as matrix products, where those are
-    faster, and flattening that keeps channels-last memory; plain: as torch has them."""
+    """auto: on the CPU, torch's own layers compute their gradients over small maps as matrix products where those are
+    faster, and keep memory format and precision; plain: as torch has them."""
 
     ema_images: int = 10_000
     """Half-life in images of the averaged networks used for sampling; 0: no averaging."""

@@ -283,10 +283,10 @@ def build_networks(
             if name in spectral:
                 with_spectral_norm(name, network, draws.generator(seed, "spectral norm", name))
             network.to(hardware.device)
-            if hardware.device.type == "cpu" and settings.engine.layers == "auto":
-                adopt(network)
             if hardware.channels_last:
                 to_channels_last(network)
+                if hardware.device.type == "cpu" and settings.engine.layers == "auto":
+                    adopt(network)
             networks[name] = network
         else:
             raise PluginError(

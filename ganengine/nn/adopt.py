@@ -6,12 +6,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ganengine.nn.flatten import Flatten
+from ganengine.nn.padding import ReflectionPad2d
 from ganengine.nn.small_maps import Conv2d, ConvTranspose2d
 
 SWAPS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: Conv2d,
     nn.ConvTranspose2d: ConvTranspose2d,
     nn.Flatten: Flatten,
+    nn.ReflectionPad2d: ReflectionPad2d,
 }
 
 

@@ -32,7 +32,9 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what nn.Conv2d returns."""
+        """Return what nn.Conv2d returns, channels-last where x is a grey picture too."""
+        if self.in_channels == 1 and x.dim() == 4 and x.is_contiguous():
+            x = x.view(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)  # strides that say so: ganengine.layout
         if _applies(self, x) and not isinstance(self.padding, str):
             k, s, p = self.kernel_size, self.stride, self.padding
             positions = [(x.shape[axis + 2] + 2 * p[axis] - k[axis]) // s[axis] + 1 for axis in (0, 1)]

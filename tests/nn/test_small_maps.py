@@ -175,6 +175,17 @@ def test_one_channel_says_that_it_is_channels_last() -> None:
     layer = nn.Conv2d(1, 3, 3)
     plain = layer(grey.contiguous())
     to_channels_last(layer)
-    for picture in (grey, torch.randn(2, 1, 4, 6)):
+    adopt(layer)
+    for picture in (grey, torch.randn(2, 1, 4, 6), torch.randn(2, 1, 4, 6, requires_grad=True)):
         assert layer(picture).is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(layer(grey), plain, atol=1e-6)
+
+
+def test_padding_keeps_the_precision() -> None:
+    x = torch.randn(1, 2, 4, 4).bfloat16()
+    theirs, ours = nn.ReflectionPad2d(1), nn.ReflectionPad2d(1)
+    assert adopt(ours) == 1
+    with torch.autocast("cpu", torch.bfloat16):
+        assert theirs(x).dtype == torch.float32
+        assert ours(x).dtype == torch.bfloat16
+        assert torch.equal(ours(x).float(), theirs(x))
