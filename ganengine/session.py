@@ -149,14 +149,17 @@ class Session:
             f"{name} {'x'.join(['*'] * field.ragged + [*map(str, field.shape)])}" if field.shape else name
             for name, field in self.dataset.spec.fields.items()
         )
-        sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in notes["parameters"].items())
+        sizes = ", ".join(
+            f"{name} {f'{count / 1e6:.2f} M' if count >= 1e5 else count}" for name, count in notes["parameters"].items()
+        )
         names = [stage["name"] for stage in notes["stages"]]
         sizes += f" in the first stage of {', '.join(names)}" if len(names) > 1 else ""
+        batch = self.trainer.schedule.stages[self.trainer.position.stage].batch or self.settings.engine.batch
         layout = "channels-last" if hardware.channels_last else "contiguous"
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "
             f"parameters {sizes}\n{hardware.device}, {hardware.threads} threads, {hardware.precision}, {layout}, "
-            f"ops {notes['ops']}, batch {self.settings.engine.batch}, horizon {self.trainer.horizon} images, "
+            f"ops {notes['ops']}, batch {batch}, horizon {self.trainer.horizon} images, "
             f"{keep_freed_memory()}"
         )
 

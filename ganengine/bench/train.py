@@ -166,7 +166,7 @@ def show(record: Mapping[str, Any], console: Console) -> None:
         parts.add_row(name, f"{times['gradients']:.1f}", f"{times['optimizer']:.1f}")
     parts.add_row("all else", f"{engine['rest_ms']:.1f}", "")
     console.print(parts)
-    told = f"waits for data {engine['data_wait']:.2%} of the time; {engine['gflop_per_step']:.1f} GFLOP in a step, "
+    told = f"waits for data {engine['data_wait']:.2%} of the time; {engine['gflop_per_step']:.3g} GFLOP in a step, "
     told += f"{engine['share_of_limit']:.0%} of what matrix products reach"
     if engine["use"]:
         told += f"; in use ({engine['use']['view']}) {engine['use']['images_per_s']:.1f} images/s"

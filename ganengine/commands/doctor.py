@@ -16,7 +16,7 @@ from typing import Any
 from ganengine.commands.arguments import parse
 
 EXTRAS = {
-    "report": "plots of benches/ops/plot_ratios.py",
+    "report": "plots of diagnose and of benches, and the fonts of drawn data",
     "test": "running the tests",
     "dev": "checking types and style",
 }

@@ -132,6 +132,8 @@ def sample(argv: Sequence[str]) -> int:
             f"{trained.settings.variant.name} starts from samples of the data. Leave the option out."
         )
     view = trained.sampler.view(("sample",) if asked else ("sample", "grid", "forecast"), options.view)
+    if options.split is not None and view.kind == "sample" and view.text is None and not options.neighbours:
+        raise UserError("--split: expected a view of samples of the data, got one of noise. Leave the option out.")
     if options.truncation != 1 and view.kind == "forecast":
         raise UserError("--truncation: expected a view of samples, got one of forecasts. Leave the option out.")
     numbers: dict[str, float] = {}
@@ -153,7 +155,8 @@ def sample(argv: Sequence[str]) -> int:
     if options.separate:
         pictures = {out / f"{index:06d}.png": picture for index, picture in enumerate(to_uint8(singles))}
     else:
-        words = [f"{trained.sampler.progress.images:09d}", *(_told(word, options) for word in asked)]
+        words = [f"{trained.sampler.progress.images:09d}", *([_plain(options.view)] if options.view else [])]
+        words += [_told(word, options) for word in asked]
         words += [] if options.truncation == 1 else [f"truncation{options.truncation:g}"]
         last = [str(len(singles) // len(wholes)), *([] if options.seed is None else [f"seed{options.seed}"])]
         pictures = {

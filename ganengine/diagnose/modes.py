@@ -95,7 +95,7 @@ def contenders(names: Sequence[str], data: str, seed: int, threads: int | None, 
         given = [data, "--seed", str(seed), "--precision", "fp32", *preset, *words[1:]]
         if threads is not None:
             given += ["--threads", str(threads)]
-        settings = parse(variant, given, f"ganengine diagnose modes: {words[0]}")
+        settings = parse(variant, given, f"ganengine run {words[0]}")
         found.append(Contender(name, settings))
     return found
 
