@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ganengine import ranks
 from ganengine.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class ImagePool(nn.Module):
     Images of a batch go through one after the other. A pool of size 0 returns what it is given.
 
     The storage takes its shape, dtype and device from the first images; it is a buffer and so part of the checkpoint.
-    The host never waits for the device. Gradients: none, images are detached.
+    The host never waits for the device. Of several ranks each passes the images of all through a pool of its own, so
+    that the pools stay equal to the one of a single rank. Gradients: none, images are detached.
 
     Paper: 1612.07828, section 2.3; size 50 and the rule of this form from 1703.10593, section 4.
     """
@@ -90,10 +92,11 @@ class ImagePool(nn.Module):
                 f"ImagePool: expected images {list(self.images.shape[1:])} as stored before, got"
                 f" {list(images.shape[1:])}. Use a pool for each size."
             )
+        images, draws = ranks.whole(images), ranks.whole(draws)
         swap = draws[:, 0] < 0.5
         slots = (draws[:, 1] * self.size).long().clamp(max=self.size - 1)  # 1 - 2^-24 times 2^24 rounds up
         shown = [self._show(images[i : i + 1], swap[i], slots[i]) for i in range(len(images))]
-        return torch.cat(shown) if shown else images.detach()
+        return ranks.share(torch.cat(shown)) if shown else images.detach()
 
     def _show(self, image: Tensor, swap: Tensor, slot: Tensor) -> Tensor:
         full = self.count >= self.size

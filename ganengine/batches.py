@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ganengine import draws
+from ganengine import draws, ranks
 from ganengine.step import Step
 from ganengine.variant import Phase
 
@@ -41,12 +41,13 @@ class Batches:
         trainer, at = self._trainer, self._trainer.position
         options, stage = trainer.settings.engine, trainer.schedule.stages[at.stage]
         count = stage.batch or options.batch
-        batch = trainer.loader.draw(at.images, count, size=stage.size)
+        batch = trainer.loader.draw(at.images, count, size=stage.size, rank=ranks.rank(), world=ranks.world())
         batch = batch.to(trainer.hardware.device, channels_last=trainer.hardware.channels_last)
         seed = draws.key(options.seed, *(("salt", at.salt) if at.salt else ()), "step", at.step, number)
         progress = trainer.progress()
         at.images += count
-        length = count // options.accumulate
+        share = count // ranks.world()
+        length = share // options.accumulate
         return [
             Step(
                 trainer.players.networks,
@@ -54,8 +55,8 @@ class Batches:
                 progress,
                 seed,
                 state=trainer.state,
-                rows=(start, count),
+                rows=(ranks.rank() * share + start, count),
                 steps=trainer.players.steps,
             )
-            for start in range(0, count, length)
+            for start in range(0, share, length)
         ]

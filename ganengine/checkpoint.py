@@ -41,6 +41,7 @@ MOST = 1 << 62
 """More steps or images than any run has."""
 _NUMBERS = {
     "step": (0, MOST), "images": (0, MOST), "stage": (0, 1 << 20), "horizon": (1, MOST), "threads": (1, 4096),
+    "ranks": (1, 1 << 20),
 }  # fmt: skip
 """What meta.json must hold: whole numbers from and to."""
 _WORDS = {"variant": r".+", "ganengine": r".+", "precision": r"fp32|bf16|fp16", "device": r"\w+", "fingerprint": r".*"}
@@ -64,6 +65,11 @@ class Checkpoint:
     def step(self) -> int:
         """Steps done when it was written."""
         return int(self.meta["step"])
+
+    @property
+    def ranks(self) -> int:
+        """How many processes trained together."""
+        return int(self.meta["ranks"])
 
 
 def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any], meta: Mapping[str, Any]) -> Path:

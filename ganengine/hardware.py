@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ganengine import ranks
 from ganengine.allocator import keep_freed_memory
 from ganengine.config import RunOptions
 from ganengine.errors import UserError
@@ -49,7 +50,9 @@ def choose(options: RunOptions) -> Hardware:
         UserError: a device that is not there, or a precision it does not have.
     """
     device = choose_device(options.device)
-    threads = options.threads or cores()
+    if ranks.world() > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)  # where NCCL looks
+    threads = options.threads or max(1, cores() // ranks.on_this_machine()[1])
     torch.set_num_threads(threads)
     keep_freed_memory()
     precision = options.precision
@@ -61,13 +64,15 @@ def choose(options: RunOptions) -> Hardware:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" is a GPU where there is one.
+    """Return the device called `name`; "auto" is a GPU where there is one, of several ranks each has its own.
 
     Raises:
         UserError: there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and ranks.world() > 1:
+        name = f"cuda:{ranks.on_this_machine()[0]}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

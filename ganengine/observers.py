@@ -7,15 +7,18 @@ from typing import Any
 
 import pluggy
 
+from ganengine import ranks
+
 
 class Observers:
-    """The hook implementations that watch a run."""
+    """The hook implementations that watch a run; of several ranks the first has them."""
 
     EVENTS = ("run_start", "step", "tick", "checkpoint", "run_end")
 
     def __init__(self, manager: pluggy.PluginManager) -> None:
         self._watching = {
-            event: list(getattr(manager.hook, f"ganengine_{event}").get_hookimpls()) for event in self.EVENTS
+            event: list(getattr(manager.hook, f"ganengine_{event}").get_hookimpls()) if ranks.first() else []
+            for event in self.EVENTS
         }
 
     def watched(self, event: str) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ganengine import ranks
 from ganengine.config import RunOptions, Settings, words
 from ganengine.errors import PluginError, UserError, nearest
 from ganengine.variant import DataSpec, Group, Schedule, Stage
@@ -83,15 +84,22 @@ def check_schedule(schedule: Schedule, losses: Mapping[str, Any]) -> None:
 
 
 def check_batches(schedule: Schedule, options: RunOptions) -> None:
-    """Check that the batch of every stage splits into --accumulate parts.
+    """Check that the batch of every stage splits into equal shares for all ranks, and those into --accumulate parts.
 
     Raises:
         UserError: one does not.
     """
     for stage in schedule.stages:
-        if (stage.batch or options.batch) % options.accumulate:
+        share, rest = divmod(stage.batch or options.batch, ranks.world())
+        if rest or not share:
             raise UserError(
-                f'--accumulate: expected a divisor of the batch of stage "{stage.name}", which is '
+                f'--batch: expected a multiple of {ranks.world()} in stage "{stage.name}", an equal share for '
+                f"each rank; got {stage.batch or options.batch}."
+            )
+        if share % options.accumulate:
+            whole = f"a rank's share, {share}, of " if ranks.world() > 1 else ""
+            raise UserError(
+                f'--accumulate: expected a divisor of {whole}the batch of stage "{stage.name}", which is '
                 f"{stage.batch or options.batch}; got {options.accumulate}."
             )
 

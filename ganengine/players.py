@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganengine import draws
+from ganengine import draws, ranks
 from ganengine.config import Settings, words
 from ganengine.ema import Average, decay_at
 from ganengine.errors import PluginError, UserError
@@ -16,6 +16,7 @@ from ganengine.hardware import Hardware
 from ganengine.layout import channels_last
 from ganengine.nn.adopt import adopt
 from ganengine.nn.context import name_modules
+from ganengine.nn.norm import share_statistics
 from ganengine.nn.spectral_norm import spectral_norm
 from ganengine.variant import DataSpec, Optimizer, Schedule, Stage
 
@@ -287,6 +288,8 @@ def build_networks(
                 to_channels_last(network)
                 if hardware.device.type == "cpu" and settings.engine.layers == "auto":
                     adopt(network)
+            if ranks.world() > 1:
+                share_statistics(network)
             networks[name] = network
         else:
             raise PluginError(

@@ -101,6 +101,13 @@ class RunFolder:
                 raise UserError(f"The run's folder {path} cannot be filled: {error.strerror or error}.") from error
             return folder
 
+    @classmethod
+    def joined(cls, path: Path, identity: str) -> RunFolder:
+        """Return the folder of a run that the first of several ranks has made."""
+        folder = cls(path)
+        folder.identity = identity
+        return folder
+
     def remove(self) -> None:
         """Take a folder away that `create` made, and those above it that it made and nobody has used since."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ganengine import __version__, checkpoint, ops
+from ganengine import __version__, checkpoint, ops, ranks
 from ganengine.allocator import keep_freed_memory
 from ganengine.checkpoint import load_tensors
 from ganengine.config import Budget, RunOptions, Settings, check_ranges
@@ -39,7 +39,7 @@ class Session:
 
     def __init__(self, settings: Settings, hardware: Hardware, display: Display | None = None) -> None:
         self.hardware = hardware
-        self.display = display or Display()
+        self.display = display or Display(quiet=not ranks.first())
         set_ops_mode(settings.engine)
         self.dataset, options = open_dataset(settings.variant, settings.engine, registry())
         settings = dataclasses.replace(settings, engine=options)
@@ -84,10 +84,9 @@ class Session:
                 f'write its new place into {folder.path / "config.yaml"}, as "data: /new/place", and resume again.'
             )
         saved, faults = checkpoint.newest(folder.checkpoints, folder.identity)
-        # The same threads and precision, or sums would round otherwise.
-        engine = dataclasses.replace(
-            settings.engine, threads=int(saved.meta["threads"]), precision=saved.meta["precision"]
-        )
+        # The same threads and precision, or sums would round otherwise. Of other ranks each has other threads at hand.
+        threads = int(saved.meta["threads"]) if saved.ranks == ranks.world() else settings.engine.threads
+        engine = dataclasses.replace(settings.engine, threads=threads, precision=saved.meta["precision"])
         session = cls(dataclasses.replace(settings, engine=engine), choose(engine), display)
         try:
             for fault in faults:
@@ -124,6 +123,7 @@ class Session:
         """Return the automatic choices and counts that a reader of the run wants to know."""
         networks = self.trainer.players.networks
         return {
+            "ranks": ranks.world(),
             "ops": ops.mode(),
             "optimizers": {
                 name: f"{type(optimizer).__name__}{' (fused)' if optimizer.defaults.get('fused') else ''}"
@@ -155,12 +155,13 @@ class Session:
         names = [stage["name"] for stage in notes["stages"]]
         sizes += f" in the first stage of {', '.join(names)}" if len(names) > 1 else ""
         batch = self.trainer.schedule.stages[self.trainer.position.stage].batch or self.settings.engine.batch
+        several = f"{ranks.world()} ranks, each on " if ranks.world() > 1 else ""
         layout = "channels-last" if hardware.channels_last else "contiguous"
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "
-            f"parameters {sizes}\n{hardware.device}, {hardware.threads} threads, {hardware.precision}, {layout}, "
-            f"ops {notes['ops']}, batch {batch}, horizon {self.trainer.horizon} images, "
-            f"{keep_freed_memory()}"
+            f"parameters {sizes}\n{several}{hardware.device}, {hardware.threads} threads, "
+            f"{hardware.precision}, {layout}, ops {notes['ops']}, batch {batch}, "
+            f"horizon {self.trainer.horizon} images, {keep_freed_memory()}"
         )
 
     def nothing_left(self, budget: Budget) -> str:
@@ -244,6 +245,11 @@ class Session:
         with_torch, torch_now = saved.meta["versions"].get("torch"), torch.__version__
         if with_torch not in (torch_now, torch_now.partition("+")[0]):
             told.append(f"The checkpoint was written with torch {with_torch}, this is {torch_now}: bits may differ.")
+        if saved.ranks != ranks.world():
+            told.append(
+                f"The checkpoint was written by {saved.ranks} rank(s), this is {ranks.world()}: the same numbers, but "
+                "for rounding."
+            )
         if saved.meta["device"] != self.hardware.device.type:
             told.append(f"The checkpoint was written on {saved.meta['device']}, this is {self.hardware.device.type}.")
         return told

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ganengine import draws
+from ganengine import draws, ranks
 from ganengine.data.batch import Batch
 from ganengine.errors import StaleForwardError
 from ganengine.latents import from_prior
@@ -107,6 +107,14 @@ class Step:
         source = draws.generator(self.seed, name, device=self.device)
         full = fn((total, *shape), generator=source, device=self.device)
         return full[first : first + self.batch.size]
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Return the rows of the whole batch, in its order, of those of this rank's share: [N, ...] -> [N of all, ...].
+
+        A 0-d term is made of these where there are several ranks. Of one rank it is `rows` itself. Micro-batches are
+        not put together. Gradients: any order.
+        """
+        return ranks.whole(rows)
 
     # -- shared forward passes ------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganengine import __version__, checkpoint
+from ganengine import __version__, checkpoint, ranks
 from ganengine.augment import Critics
 from ganengine.batches import Batches
 from ganengine.clock import Clock
@@ -124,6 +124,7 @@ class Trainer:
         players = Players(
             self.settings, self.dataset.spec, self.schedule, stage, self.hardware, self._classes
         )  # fmt: skip
+        ranks.equalise(players.tensors().values())
         self.critics.watch(players.networks)
         return players, Updater(players, self.losses, self.hardware, self.settings.engine.clip_norm)
 
@@ -138,10 +139,11 @@ class Trainer:
             UserError: the folder cannot be written to; earlier checkpoints are whole.
         """
         self.folder = folder
-        with self._writing("The log"):
-            folder.sweep()
-            folder.cut_log(self.position.log_lines)  # what stands past the checkpoint is written again
-        self.display.keep_notes(lambda text: folder.append_note(self.position.step, text))
+        if ranks.first():
+            with self._writing("The log"):
+                folder.sweep()
+                folder.cut_log(self.position.log_lines)  # what stands past the checkpoint is written again
+            self.display.keep_notes(lambda text: folder.append_note(self.position.step, text))
         self.clock = Clock(self.clock.before)
         options = self.settings.engine
         self.observers.tell("run_start", RunRecord(folder.path, self.settings.to_dict(), self.position.step))
@@ -191,7 +193,8 @@ class Trainer:
         shown = self.position.images - before
         self.players.update_averages(self.position.images, shown)
         self._update_state(steps.all)
-        readings = reported(steps.all) | self.critics.end(steps.all, shown, self.players.steps)
+        losses = ranks.averaged(losses)
+        readings = ranks.averaged(reported(steps.all)) | self.critics.end(steps.all, shown, self.players.steps)
         for name, value in (losses | {f"d/{k}": v for k, v in readings.items()}).items():
             self.means.add(name, value)
         if self.observers.watched("step"):
@@ -255,7 +258,7 @@ class Trainer:
         if self.schedule.update is None:
             return
         with torch.no_grad():
-            self.state = dict(self.schedule.update(self.state, measured(steps)))
+            self.state = dict(self.schedule.update(self.state, ranks.averaged(measured(steps))))
 
     def _stage_is_over(self) -> bool:
         """Whether the next stage is to begin."""
@@ -286,13 +289,16 @@ class Trainer:
     def why_stop(self, budget: Budget) -> str:
         """Return why training is over under `budget`, or "" while it is not."""
         at, goal = self.position, self._goal(budget)
-        if self.interrupt.number:
+        over = goal.max_minutes is not None and self.clock.here() >= 60 * goal.max_minutes
+        number, late = ranks.agreed(self.interrupt.number, int(over))
+        if number:
+            self.interrupt.number = number  # that of another rank, perhaps
             return signal.Signals(self.interrupt.number).name
         if goal.max_steps is not None and at.step >= goal.max_steps:
             return f"{at.step} steps reached"
         if goal.max_images is not None and at.images >= goal.max_images:
             return f"{at.images} images reached"
-        if goal.max_minutes is not None and self.clock.here() >= 60 * goal.max_minutes:
+        if late:
             return f"{goal.max_minutes:g} minutes reached"
         return ""
 
@@ -357,7 +363,7 @@ class Trainer:
     def _to_show(self) -> Batch | None:
         """Return the samples of the preview, at the size of the stage; None where none is wanted."""
         count, size = self.settings.engine.preview, self.schedule.stages[self.position.stage].size
-        if count and size not in self._shown:
+        if count and ranks.first() and size not in self._shown:
             self._shown = {size: self.loader.fixed(self.dataset.shown_split, count, size=size)}
         return self._shown.get(size)
 
@@ -381,15 +387,20 @@ class Trainer:
             self.display.tick(self._labelled(line), self._preview())
 
     def _append_log(self, line: dict[str, Any]) -> None:
-        with self._writing("The log"):
-            self.folder.append_log(line)
+        if ranks.first():
+            with self._writing("The log"):
+                self.folder.append_log(line)
 
     def _save(self) -> None:
+        if ranks.first():
+            self._write()
+        self._saved_step = self.position.step
+        self._rollbacks = 0
+
+    def _write(self) -> None:
         with self._writing("The checkpoint"):
             path = checkpoint.write(self.folder.checkpoints, self.players.tensors(), self.state_dict(), self._meta())
-        self._saved_step = self.position.step
-        checkpoint.prune(self.folder.checkpoints, self.settings.engine.keep_checkpoints, self._saved_step)
-        self._rollbacks = 0
+        checkpoint.prune(self.folder.checkpoints, self.settings.engine.keep_checkpoints, self.position.step)
         if self.observers.watched("checkpoint"):
             self.observers.tell("checkpoint", CheckpointRecord(path, self.position.step))
 
@@ -438,7 +449,7 @@ class Trainer:
             "stage": self.position.stage,
             "horizon": self.horizon,
             "threads": self.hardware.threads,
-            "ranks": 1,
+            "ranks": ranks.world(),
             "precision": self.hardware.precision,
             "device": self.hardware.device.type,
             "data": self.dataset.spec.to_dict(),
@@ -496,7 +507,8 @@ class Trainer:
         self.load(saved)
         self.clock = clock  # the time that was lost has passed all the same
         self.position.salt, self.position.skipped = salt, skipped
-        self.folder.cut_log(self.position.log_lines)
+        if ranks.first():
+            self.folder.cut_log(self.position.log_lines)
         self.display.note(f"A gradient of {where} is not finite: back to step {saved.step}, with other random numbers.")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ganengine import draws
+from ganengine import draws, ranks
 from ganengine.errors import PluginError, UserError
 from ganengine.hardware import Hardware
 from ganengine.nn.context import Context, draw_context, hold
@@ -76,6 +76,7 @@ class Updater:
         held = [self.players.networks[name] for name in phase.hold]
         with self.hardware.autocast(), draw_context(context), hold(held):
             terms = self.losses[phase.loss](step)
+            _check_alike(phase.name, terms)
             for name, term in terms.items():
                 value = self._reduce(phase.name, name, term, step, parts)
                 weight = value_at(phase.weights.get(name, 1.0), step.progress, step.state)
@@ -125,13 +126,14 @@ class Updater:
     def step(self, due: Due) -> bool:
         """Step a phase's optimizer on the gradients that lie in `.grad`; return False if they are non-finite.
 
-        Nothing is changed then. Gradients are gone afterwards.
+        Over ranks they are averaged first. Nothing is changed where they are non-finite. Gradients are gone afterwards.
         """
         phase = due.phase
         parameters = self.players.groups[phase.name]
         optimizer = self.players.optimizers.get(phase.optimizer)
         if optimizer is None:
             return True
+        ranks.average_gradients(parameters)
         if self.scaler.is_enabled():
             self.scaler.unscale_(optimizer)
         gradients = []
@@ -201,6 +203,17 @@ def _means(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         return {name: value.float() for name, value in parts[0].items()}
     names = {name: None for part in parts for name in part}
     return {name: torch.stack([part[name].float() for part in parts if name in part]).mean() for name in names}
+
+
+def _check_alike(phase: str, terms: Mapping[str, Tensor]) -> None:
+    """Raise a UserError if a term of the whole batch was made of this rank's share alone."""
+    odd = ranks.odd_one({name: term for name, term in terms.items() if term.dim() == 0})
+    if odd is not None:
+        raise UserError(
+            f'Term "{odd}" of phase "{phase}" belongs to the whole batch, but each of {ranks.world()} ranks made it '
+            "of its own share. Train on one rank; or let the loss return it per sample, [N], or make it of "
+            "step.whole(...)."
+        )
 
 
 def _scaled(value: Tensor, factor: float) -> Tensor:

@@ -26,7 +26,7 @@ STATE = {"position": {"step": 7, "images": 28}, "moments": {"G.weight": torch.on
 
 META: dict[str, Any] = {
     "variant": "tiny", "ganengine": "0.1.0", "versions": {"torch": "2.13.0"}, "precision": "fp32", "device": "cpu",
-    "fingerprint": "", "images": 28, "stage": 0, "horizon": 1000, "threads": 1, "time": {"elapsed_s": 1.5},
+    "fingerprint": "", "images": 28, "stage": 0, "horizon": 1000, "threads": 1, "ranks": 1, "time": {"elapsed_s": 1.5},
     "data": {"count": 16, "fields": {"real": {"kind": "image", "shape": [3, 8, 8], "num_classes": None}}},
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ganengine import draws
+from ganengine import draws, ranks
 from ganengine.augment.augmentation import Augmentation
 from ganengine.config import RunOptions
 from ganengine.errors import UserError
@@ -85,7 +85,8 @@ class Critics:
                 "not, or their scores have no zero (wasserstein). Use --augment diffaugment, another loss, or let the "
                 "variant call step.judged."
             )
-        self.augmentation.adapt(torch.stack(signs).mean() if signs else None, images)
+        told = ranks.averaged({"signs": torch.stack(signs).mean()} if signs else {})
+        self.augmentation.adapt(told.get("signs"), images)
         return self.augmentation.readings()
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ganengine import ranks
 from ganengine.errors import UserError
+from ganengine.nn.norm import follow, over_ranks
 from ganengine.ops import conditional_batch_norm
 
 
@@ -26,7 +28,7 @@ class ConditionalBatchNorm2d(nn.Module):
     `num_batches_tracked`. The state of two eager forms loads too: norm `bn` (affine=False) beside embeddings `gamma`
     and `beta` [K, C], or beside one embedding `embed` [K, 2 C] of scales followed by shifts.
 
-    Statistics are shared by all classes and by all ranks' own batch. Gradients: any order.
+    Statistics are those of the batch over all classes and, in training, over all ranks. Gradients: any order.
     Paper: arXiv:1610.07629, eq. 5; arXiv:1707.00683.
     """
 
@@ -76,14 +78,22 @@ class ConditionalBatchNorm2d(nn.Module):
             raise UserError(
                 f"ConditionalBatchNorm2d: expected labels [N] or weights [N, {self.num_classes}], got {list(y.shape)}."
             )
+        gamma = y.to(self.gamma.dtype) @ self.gamma if mixed else self.gamma
+        beta = y.to(self.beta.dtype) @ self.beta if mixed else self.beta
+        mean, var = (self.running_mean, self.running_var) if kept else (None, None)
+        together = self.training and ranks.world() > 1
+        if together:
+            shared, gamma, beta = over_ranks(x, gamma, beta, self.eps)
+            follow(mean, var, shared, momentum)
+            mean, var = shared.mean, shared.var
         return conditional_batch_norm(
             x,
-            y.to(self.gamma.dtype) @ self.gamma if mixed else self.gamma,
-            y.to(self.beta.dtype) @ self.beta if mixed else self.beta,
+            gamma,
+            beta,
             None if mixed else y,
-            running_mean=self.running_mean if kept else None,
-            running_var=self.running_var if kept else None,
-            training=self.training,
+            running_mean=mean,
+            running_var=var,
+            training=self.training and not together,
             momentum=momentum,
             eps=self.eps,
             activation=self.activation,

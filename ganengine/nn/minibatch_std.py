@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ganengine import ranks
 from ganengine.ops.checks import accumulation_dtype
 
 
@@ -14,8 +15,8 @@ class MinibatchStd(nn.Module):
         s = mean over (c, h, w) of sqrt(var_n(x) + eps),  var_n the uncorrected variance over the samples
 
     The batch is one group. So a logit depends on its batch mates: real and generated samples go through in calls of
-    their own, a batch cut into parts (`--accumulate`) has a statistic of each part, as with batch norm, and several
-    ranks each their own. A single sample has s = sqrt(eps). Computed in float32 or wider.
+    their own, a batch cut into parts (`--accumulate`) has a statistic of each part, as with batch norm; several
+    ranks have one together. A single sample has s = sqrt(eps). Computed in float32 or wider.
 
     Args:
         eps: added to the variance; the root has a gradient where all samples are equal.
@@ -30,7 +31,10 @@ class MinibatchStd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(accumulation_dtype(x.dtype))
-        deviation = (wide.var(0, correction=0) + self.eps).sqrt().mean().to(x.dtype)
+        var = wide.var(0, correction=0)
+        if self.training:
+            _, var, _ = ranks.pooled(wide.mean(0), var, len(x))
+        deviation = (var + self.eps).sqrt().mean().to(x.dtype)
         return torch.cat((x, deviation.expand(len(x), 1, *x.shape[2:])), 1)
 
     def extra_repr(self) -> str:

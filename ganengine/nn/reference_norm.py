@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ganengine import ranks
+
 
 class ReferenceNorm(nn.Module):
     """Normalise every sample by the statistics of the reference batch, or of that batch and the sample itself.
@@ -104,6 +106,7 @@ class WithReference(nn.Module):
     @torch.no_grad()
     def _fill(self, inputs: tuple[Tensor, ...]) -> None:
         for name, given in zip(self._names, inputs, strict=True):
+            given = ranks.whole(given)
             getattr(self, name).copy_(given[torch.arange(self.rows, device=given.device) % len(given)])
         self.filled.fill_(True)
         self._seen_filled = True

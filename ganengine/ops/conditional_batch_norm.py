@@ -122,7 +122,7 @@ def reference(
         _check_range(labels, gamma.shape[0])
     flat = _flat(x).to(gamma.dtype)
     if mean is None or var is None:
-        mean, var = _statistics(flat)
+        mean, var = statistics(flat)
     else:
         mean, var = mean.clone(), var.clone()
     rstd = torch.rsqrt(var + eps)
@@ -196,7 +196,7 @@ def _rows(table: Tensor, labels: Tensor | None) -> Tensor:
     return table if labels is None else table.index_select(0, labels)
 
 
-def _statistics(flat: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(flat: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance [C] of x as [N, C, M]; those of nothing are 0."""
     if flat.numel() == 0:
         return flat.new_zeros(flat.shape[1]), flat.new_zeros(flat.shape[1])
@@ -249,7 +249,7 @@ def _gradient_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, 
     grad_y, x, gamma, beta, labels, mean, var = ctx.saved_tensors
 
     def formula(grad_y: Tensor, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
-        m, v = _statistics(_flat(x).to(gamma.dtype)) if ctx.batch_statistics else (mean, var)
+        m, v = statistics(_flat(x).to(gamma.dtype)) if ctx.batch_statistics else (mean, var)
         return reference_backward(grad_y, x, gamma, beta, labels, m, v, ctx.batch_statistics, ctx.eps, ctx.slope)
 
     found = differentiate(formula, (grad_y, x, gamma, beta), ctx.needs_input_grad[:4], grads)
