@@ -81,7 +81,7 @@ def test_emoji_change_their_style(tmp_path: Path) -> None:
         found = judge.look(pictures(out)).classes
         shares.append(float((found == "AB".index(target)).double().mean()))
         print(f"; {source} to {target}: {shares[-1]:.3f} taken for {target}", end="")
-    assert judge.accuracy >= 0.97
+    assert judge.accuracy >= 0.9
     assert min(shares) >= 0.8
 
 
