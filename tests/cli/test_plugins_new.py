@@ -140,7 +140,7 @@ def test_its_own_errors(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["a", LONG])
+@pytest.mark.parametrize("name", ["a", pytest.param(LONG, marks=pytest.mark.quality)])
 def test_it_is_clean_at_the_shortest_and_the_longest_name(name: str, tmp_path: Path, go: Callable[..., Any]) -> None:
     assert len(LONG) == LONGEST_NAME
     assert go("plugins", "new", name, "--out", tmp_path, "--summary", "s" * 80).status == 0

@@ -27,7 +27,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module.play
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.quality)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.quality)])
 def test_kills_at_random_moments_leave_no_trace(play: Any, tmp_path: Path, kills: int) -> None:
     deaths, differ = play(tmp_path, kills, seed=os.getpid())
     assert len(deaths) == kills

@@ -127,6 +127,7 @@ def test_what_ranks_cannot_share_is_refused(place: Path, twos: Told) -> None:
     assert not (place / "odd").exists()
 
 
+@pytest.mark.quality
 def test_torchrun_starts_four(place: Path, ones: Path) -> None:
     command = [
         sys.executable,
