@@ -41,7 +41,7 @@ def test_a_reader_that_fails(
         patch.setattr(Loader, "draw", draw_until)
         patch.setattr(Synthetic, "read", read_until)
         patch.setattr(Store, "holds", lambda *_: False)
-        patch.setattr(Store, "read", lambda self, *at: self.dataset.read(*at))
+        patch.setattr(Store, "read", lambda self, *at: self._read(*at))
         done = start(run, 14)
     assert done.status == 2
     assert "Traceback" not in done.err
