@@ -153,9 +153,10 @@ class Trainer:
                 # A run that is killed before its first regular checkpoint can go on too.
                 self._save()
             while not (reason := self.why_stop(budget)):
-                if self._stage_is_over() and self._saved_step != self.position.step:
-                    self._save()  # what a stage ends with is kept
-                self._grow()
+                if self._stage_is_over():
+                    if self._saved_step != self.position.step:
+                        self._save()  # what a stage ends with is kept
+                    self._grow()
                 before = self.position.images
                 try:
                     self.round()
@@ -269,10 +270,8 @@ class Trainer:
         return over and at.stage + 1 < len(self.schedule.stages)
 
     def _grow(self) -> None:
-        """Move to the next stage where the present one is over: build, hand over, keep what stays."""
+        """Move to the next stage: build, hand over, keep what stays."""
         at = self.position
-        if not self._stage_is_over():
-            return
         at.stage, at.stage_start = at.stage + 1, at.images
         old, scaler = self.players, self.updater.scaler
         self.players, self.updater = self._build(at.stage)

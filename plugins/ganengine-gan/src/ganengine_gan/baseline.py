@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from ganengine import nn as keyed
+from ganengine.bench.plain import plain
 from ganengine.errors import UserError
 from ganengine.variant import DataSpec, Stage
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ def build(
         UserError: an adversarial loss or penalty that no plain loop is written for.
     """
     built = networks.build(config, data_spec, Stage(()))
-    G, D = (_plain(built[name]).to(device).train() for name in ("G", "D"))
+    G, D = (plain(built[name]).to(device).train() for name in ("G", "D"))
     step_G, step_D = (_optimizer(config, net, rate) for net, rate in ((G, config.lr), (D, config.d_lr or config.lr)))
     on_real, on_fake, for_G = _scores(config.adversarial)
     if config.penalty not in ("none", "gp"):
@@ -93,12 +93,3 @@ def _optimizer(config: FamilyConfig, network: nn.Module, rate: float) -> torch.o
     if config.optimizer == "rmsprop":
         return torch.optim.RMSprop(network.parameters(), lr=rate)
     return torch.optim.Adam(network.parameters(), lr=rate, betas=config.betas, eps=config.adam_eps)
-
-
-def _plain(network: nn.Module) -> nn.Module:
-    """Replace the keyed dropout in `network` by torch's own, in place."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, keyed.Dropout):
-                setattr(module, name, nn.Dropout(child.p))
-    return network

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from ganengine import nn as keyed
+from ganengine.bench.plain import plain
 from ganengine.variant import DataSpec, Stage
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ganengine_pix2pix import networks
@@ -51,12 +51,3 @@ def build(
         optimizer_G.step()
 
     return step
-
-
-def plain(network: nn.Module) -> nn.Module:
-    """Replace the keyed dropout in `network` by torch's own, in place. Its norms are torch's in training."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, keyed.Dropout):
-                setattr(module, name, nn.Dropout(child.p))
-    return network
