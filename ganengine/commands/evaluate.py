@@ -139,6 +139,14 @@ def _view(trained: Trained, name: str | None) -> View:
     return trained.sampler.view(tuple(MEASURED) if name or first is None else first, name)
 
 
+def _untrained(trained: Trained, options: _Options) -> Trained:
+    """Return the run with its networks as they were before the first step."""
+    return type(trained)(
+        trained.folder, device=options.device, seed=options.seed, precision=options.precision, untrained=True,
+        step=options.step,
+    )  # fmt: skip
+
+
 def _metrics(view: View, names: Sequence[str] | None) -> dict[str, Callable[..., Any]]:
     """Return the metrics called `names`, or the usual ones of such a view.
 
@@ -241,7 +249,6 @@ def _samples(trained: Trained, view: View, options: _Options, metrics: dict[str,
     from ganengine.display import bar
     from ganengine.judging import judge_of, open_labelled
     from ganengine.plugins import registry
-    from ganengine.trained import Trained
 
     variant = trained.settings.variant
     if trained.spec.fields["real"].kind != "image":
@@ -256,10 +263,7 @@ def _samples(trained: Trained, view: View, options: _Options, metrics: dict[str,
     real = judge.look(data.train(options.samples).pictures)
     figures = _judged(judge, data, trained, view, options.samples, real, metrics)
     if options.baseline == "untrained":
-        before = Trained(
-            trained.folder, device=options.device, seed=options.seed, precision=options.precision, untrained=True,
-            step=options.step,
-        )  # fmt: skip
+        before = _untrained(trained, options)
         baseline = _judged(judge, data, before, view, options.samples, real, metrics)["metrics"]
         figures["baseline"] = {
             "weights": "untrained",
@@ -315,7 +319,6 @@ def _forecasts(
     from ganengine.metrics.forecasts import straight_on
     from ganengine.plugins import registry
     from ganengine.session import data_options, open_dataset
-    from ganengine.trained import Trained
 
     engine = trained.settings.engine
     engine = replace(engine, data=options.data or engine.data, bad_images="fail")
@@ -339,9 +342,7 @@ def _forecasts(
 
     found = figures(trained.sampler.forecast(view, batch, names, options.futures))
     if options.baseline == "untrained":
-        before = Trained(
-            trained.folder, device=options.device, seed=options.seed, precision=options.precision, untrained=True
-        )
+        before = _untrained(trained, options)
         beside = figures(before.sampler.forecast(view, batch, names, options.futures))
     else:
         beside = figures(straight_on(batch[view.source], truth.shape[1]))

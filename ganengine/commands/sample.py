@@ -172,9 +172,8 @@ def _told(name: str, options: _Options) -> str:
     if isinstance(value, Path):
         value = value.stem
     # A sweep's sheets are named by what they show.
-    return _plain("-".join([name.replace("_", "-"), *([] if value is True or name == "sweep" else [str(value)])]))[
-        :TOLD
-    ]
+    words = [name.replace("_", "-"), *([] if value is True or name == "sweep" else [str(value)])]
+    return _plain("-".join(words))[:TOLD]
 
 
 def _plain(word: str) -> str:
