@@ -92,6 +92,22 @@ def tied(value: Tensor, other: Tensor) -> Tensor:
     return result
 
 
+def wanted(ctx: Any) -> tuple[bool, ...]:
+    """Return, in the backward pass of an autograd.Function, whose gradients anybody is waiting for.
+
+    `ctx.needs_input_grad` says who could have one: all weights, also where `backward(inputs=...)` asks for others.
+    """
+    nodes = (node for node, _ in ctx.next_functions if node is not None)  # one for each input that could have one
+    return tuple(need and _runs(next(nodes)) for need in ctx.needs_input_grad)
+
+
+def _runs(node: Any) -> bool:
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # what autograd.grad was asked for, or a torch that cannot tell
+        return True
+
+
 def below_autograd(op: torch._ops.OpOverload, *inputs: Any) -> Any:
     """Call an op without recording anything: the kernel, or the reference, as it stands."""
     with torch._C._AutoDispatchBelowAutograd():

@@ -15,15 +15,21 @@ from ganengine.layout import channels_last
 from ganengine.nn import small_maps, spectral_norm
 from ganengine.nn.adopt import adopt
 from ganengine.nn.flatten import Flatten
-from ganengine.nn.small_maps import Conv2d, ConvTranspose2d, is_small
+from ganengine.nn.small_maps import Conv2d, ConvTranspose2d, Form
 from ganengine.players import to_channels_last
+
+MEASURED = {
+    name: getattr(small_maps, name) for name in ("VALUES_LEAST_RATIO", "VALUES_MOST_POSITIONS", "WEIGHTS_LEAST_RATIO")
+}
 
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the matrix product everywhere."""
-    monkeypatch.setattr(small_maps, "LEAST_RATIO", 0)
-    monkeypatch.setattr(small_maps, "MOST_ROWS", 10**9)
+    everything = dict.fromkeys(small_maps.VALUES_LEAST_RATIO, 0)
+    monkeypatch.setattr(small_maps, "VALUES_LEAST_RATIO", everything)
+    monkeypatch.setattr(small_maps, "WEIGHTS_LEAST_RATIO", everything)
+    monkeypatch.setattr(small_maps, "VALUES_MOST_POSITIONS", 10**9)
 
 
 def pair(transposed: bool, *form: Any, **more: Any) -> tuple[nn.Module, nn.Module]:
@@ -145,17 +151,31 @@ def test_what_is_left_to_torch() -> None:
     assert torch.equal(ours(x, output_size=[8, 8]), rim(x, output_size=[8, 8]))
 
 
+BF16, F32 = torch.bfloat16, torch.float32
+
+
 @pytest.mark.parametrize(
-    ("positions", "batch", "weights", "small"),
-    [(16, 64, 512 * 256 * 16, True), (64, 64, 256 * 128 * 16, False), (64, 8, 128 * 256 * 16, True),
-     (1024, 1, 256 * 256 * 9, False), (16, 64, 64 * 64 * 9, False), (1, 1, 256 * 256 * 16, True)],
+    ("side", "batch", "weights", "dtype", "values", "gradient"),
+    [(4, 64, 512 * 256 * 25, BF16, True, True), (8, 64, 256 * 128 * 25, BF16, True, True),
+     (16, 64, 128 * 64 * 25, BF16, False, False), (15, 1, 256 * 128 * 16, BF16, False, True),
+     (4, 64, 64 * 64 * 9, BF16, False, True), (4, 64, 64 * 64 * 9, F32, False, False),
+     (4, 8, 512 * 256 * 16, F32, True, True), (8, 8, 512 * 128 * 16, F32, False, True),
+     (1, 1, 256 * 256 * 16, BF16, True, True)],
 )  # fmt: skip
 def test_where_a_product_wins(
-    positions: int, batch: int, weights: int, small: bool, monkeypatch: pytest.MonkeyPatch
+    side: int,
+    batch: int,
+    weights: int,
+    dtype: torch.dtype,
+    values: bool,
+    gradient: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(small_maps, "LEAST_RATIO", 128)
-    monkeypatch.setattr(small_maps, "MOST_ROWS", 1024)
-    assert is_small(positions, batch, weights) is small
+    for name, value in MEASURED.items():
+        monkeypatch.setattr(small_maps, name, value)
+    form = Form((1, 1), (1, 1), (0, 0), (0, 0), False, (side, side), (side, side))
+    assert form.values_pay(batch, weights, dtype) is values
+    assert form.weights_pay(batch, weights, dtype) is gradient
 
 
 def test_flattening_keeps_the_memory_order_of_gradients() -> None:
