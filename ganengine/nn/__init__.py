@@ -9,6 +9,7 @@ from ganengine.nn.norm import BatchNorm2d, InstanceNorm2d
 from ganengine.nn.pixel_norm import PixelNorm
 from ganengine.nn.reference_norm import ReferenceNorm, WithReference
 from ganengine.nn.spectral_norm import SpectralNorm, spectral_norm
+from ganengine.nn.together import together
 
 __all__ = [
     "BatchNorm2d",
@@ -24,4 +25,5 @@ __all__ = [
     "SpectralNorm",
     "WithReference",
     "spectral_norm",
+    "together",
 ]

@@ -7,6 +7,7 @@ from torch.nn.utils import parametrize
 
 from ganengine.nn.flatten import Flatten
 from ganengine.nn.padding import ReflectionPad2d
+from ganengine.nn.sequential import Sequential
 from ganengine.nn.small_maps import Conv2d, ConvTranspose2d
 
 SWAPS: dict[type[nn.Module], type[nn.Module]] = {
@@ -14,6 +15,7 @@ SWAPS: dict[type[nn.Module], type[nn.Module]] = {
     nn.ConvTranspose2d: ConvTranspose2d,
     nn.Flatten: Flatten,
     nn.ReflectionPad2d: ReflectionPad2d,
+    nn.Sequential: Sequential,
 }
 
 

@@ -9,9 +9,22 @@ import os
 
 from ganengine.ops.conditional_batch_norm import conditional_batch_norm
 from ganengine.ops.dispatch import Kernel, kernels, mode, set_mode
+from ganengine.ops.im2col import col2im, im2col
+from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.maxout import maxout
 from ganengine.ops.patchgan_loss import patchgan_loss
 
-__all__ = ["Kernel", "conditional_batch_norm", "kernels", "maxout", "mode", "patchgan_loss", "set_mode"]
+__all__ = [
+    "Kernel",
+    "col2im",
+    "conditional_batch_norm",
+    "im2col",
+    "instance_norm",
+    "kernels",
+    "maxout",
+    "mode",
+    "patchgan_loss",
+    "set_mode",
+]
 
 set_mode(os.environ.get("GANENGINE_OPS") or "auto")

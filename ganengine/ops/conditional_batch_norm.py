@@ -181,10 +181,10 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def _like(flat: Tensor, x: Tensor) -> Tensor:
-    return flat.to(x.dtype).view(x.shape).contiguous(memory_format=_memory_format(x))
+    return flat.to(x.dtype).view(x.shape).contiguous(memory_format=memory_format(x))
 
 
-def _memory_format(x: Tensor) -> torch.memory_format:
+def memory_format(x: Tensor) -> torch.memory_format:
     """Return the layout of results: channels-last where x is, else contiguous."""
     channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
     if channels_last is not None and not x.is_contiguous() and x.is_contiguous(memory_format=channels_last):
@@ -213,11 +213,11 @@ def statistics(flat: Tensor) -> tuple[Tensor, Tensor]:
 
 def _fake(x: Tensor, gamma: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     statistic = gamma.new_empty(x.shape[1])
-    return torch.empty_like(x, memory_format=_memory_format(x)), statistic, torch.empty_like(statistic)
+    return torch.empty_like(x, memory_format=memory_format(x)), statistic, torch.empty_like(statistic)
 
 
 def _fake_backward(grad_y: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    grad_x = torch.empty_like(x, memory_format=_memory_format(x))
+    grad_x = torch.empty_like(x, memory_format=memory_format(x))
     return grad_x, gamma.new_empty(gamma.shape), beta.new_empty(beta.shape)
 
 

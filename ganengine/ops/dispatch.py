@@ -18,6 +18,8 @@ from ganengine.ops import library
 Mode = Literal["auto", "fused", "reference"]
 
 OPS = ("conditional_batch_norm", "patchgan_loss", "maxout")
+LAYERS = ("instance_norm", "im2col")
+"""What ganengine.nn alone takes, on the CPU; there is nothing to choose, as each layer has torch's form beside it."""
 DEVICES = ("cpu", "cuda")
 
 _mode: Mode = "auto"
@@ -47,7 +49,7 @@ def set_mode(mode: str) -> None:
     if mode != "reference":
         library.load()
     # A snapshot, so that torch.compile sees a constant where an op asks for its kernel.
-    _compiled = frozenset((op, device) for op in OPS for device in DEVICES if _registered(op, device))
+    _compiled = frozenset((op, device) for op in OPS + LAYERS for device in DEVICES if _registered(op, device))
     _mode = cast(Mode, mode)
 
 
@@ -63,6 +65,11 @@ def kernels() -> tuple[Kernel, ...]:
         for op in OPS
         for device in DEVICES
     )
+
+
+def compiled(op: str, device: str) -> bool:
+    """Return whether op `op` has a kernel for tensors on `device`, and the mode lets it be used."""
+    return _mode != "reference" and (op, device) in _compiled
 
 
 def takes_op(op: str, device: str) -> bool:

@@ -129,7 +129,7 @@ def test_autocast_computes_in_its_dtype_and_gives_gradients_in_the_weights() -> 
 def test_normalised_layers_and_copies_are_taken_too() -> None:
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.ConvTranspose2d(3, 2, 3), nn.Linear(1, 1))
     spectral_norm(network[:1], torch.Generator().manual_seed(0))
-    assert adopt(network) == 2
+    assert adopt(network) == 3  # the sequence too
     copied = copy.deepcopy(network)
     for each in (network, copied):
         assert isinstance(each[0], Conv2d)

@@ -53,15 +53,16 @@ def log(run: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("adversarial", ["ls", "nonsaturating"])
 def test_fused_and_reference_ops_train_alike(pictures: Path, tmp_path: Path, adversarial: str) -> None:
     curves = []
+    # Rounding differs, and Adam makes whole steps of the smallest gradients: small steps keep that small.
+    slow = ("--lr", "2e-5", "--d-lr", "2e-5")
     for mode in ("fused", "reference"):
-        options = ("--ops", mode, "--adversarial", adversarial, "--max-steps", "20")
+        options = ("--ops", mode, "--adversarial", adversarial, "--max-steps", "20", *slow)
         lines = log(train(pictures, tmp_path / mode, *options))
         curves.append([{**line["loss"], **{f"D({k})": v for k, v in line["d"].items()}} for line in lines])
     fused, reference = curves
     assert len(fused) == len(reference) == 4
-    for tick, (mine, theirs) in enumerate(zip(fused, reference, strict=True)):
-        # Rounding differs, and Adam makes whole steps of the smallest gradients.
-        assert mine == pytest.approx(theirs, rel=1e-3 if tick < 2 else 1e-2, abs=1e-4)
+    for mine, theirs in zip(fused, reference, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-3)
     assert fused[-1]["g"] < fused[0]["g"]
     assert set(fused[0]) == {
         *("g", "g.gan_A", "g.gan_B", "g.cycle_A", "g.cycle_B", "d", "d.A", "d.B", "D(real)", "D(fake)"),

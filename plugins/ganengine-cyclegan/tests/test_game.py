@@ -101,7 +101,9 @@ def test_least_squares_by_hand() -> None:
         assert (weight * of_d[side]).tolist() == near(halves)
     assert step.reports["real"].item() == pytest.approx((4.5 / 2 - 0.5) / 2)
     assert step.reports["fake"].item() == pytest.approx((0.75 + 1.5) / 2)
-    assert (step["G"].calls, step["F"].calls) == (3, 3), "a batch is translated once for both phases"
+    assert (step["G"].calls, step["F"].calls) == (2, 2), (
+        "a batch is translated once for both phases, and beside it what is to stay"
+    )
 
 
 def test_log_form_by_hand() -> None:
@@ -123,7 +125,7 @@ def test_log_form_by_hand() -> None:
         ({}, {"cycle_A", "cycle_B"}, 2),
         ({"lambda_cycle": 0.0}, set(), 1),
         ({"lambda_cycle": 0.0, "lambda_identity": 0.5}, set(), 1),
-        ({"lambda_identity": 0.5}, set(DISTANCES), 3),
+        ({"lambda_identity": 0.5}, set(DISTANCES), 2),
     ],
 )
 def test_what_has_no_weight_is_not_computed(options: dict[str, float], terms: set[str], calls: int) -> None:
@@ -171,10 +173,10 @@ def test_pools_look_back_in_both_directions() -> None:
                     pool[int(place * 3)] = fake
                 else:
                     expected.append(fake)
-            real, fakes = shown[f"D_{side}"][-2:]
+            real, fakes = shown[f"D_{side}"][-1].split(2)
             assert real.tolist() == ([a, a + 0.5] if side == "A" else [b, b + 0.5])
             assert fakes.tolist() == near(expected)
-    assert any(fakes[0] < 0 for fakes in shown["D_A"])
+    assert any(seen[2] < 0 for seen in shown["D_A"])
     assert model["A"] != model["B"]
 
 

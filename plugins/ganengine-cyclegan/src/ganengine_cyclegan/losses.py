@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from ganengine.nn import together
 from ganengine.plugins import registry
 from torch import Tensor
 
@@ -28,17 +29,22 @@ def build(config: CycleGANConfig) -> dict[str, Callable[[Step], Terms]]:
     F(G(a)) with a, `identity_A` F(a) with a, and `A` is the loss of D_A. Terms come unweighted; the phases weight
     them. Those of weight 0 are left out, with their passes through the networks.
 
-    A batch is translated once, for both phases. Real pictures and translations are judged in two passes.
+    A batch is translated once, for both phases. What a network is shown at once, translations and identities, real
+    pictures and translated ones, it sees in one pass, unless batch norm would mix them.
 
     Gradients: D's reach only D (the pool detaches); those of G and F pass through D.
     Paper: arXiv:1703.10593, equations 1 to 3 and section 5.2 (identity); D's half is that of the published code.
     """
     game = registry().get("loss", config.adversarial).load()(scaling="mean")
 
-    def translated(step: Step) -> dict[str, Tensor]:
-        """Return F(b), which is to look like A, and G(a)."""
-        made: dict[str, Tensor] = step.shared(
-            "translated", lambda: {"A": step["F"](step.batch.B), "B": step["G"](step.batch.A)}, of=("G", "F")
+    def translated(step: Step) -> dict[str, tuple[Tensor, ...]]:
+        """Return F(b), which is to look like A, and G(a); where they are weighted, F(a) and G(b) behind them."""
+        a, b = step.batch.A, step.batch.B
+        shown = {"A": (b, a), "B": (a, b)} if config.identity_weight else {"A": (b,), "B": (a,)}
+        made: dict[str, tuple[Tensor, ...]] = step.shared(
+            "translated",
+            lambda: {"A": together(step["F"], *shown["A"]), "B": together(step["G"], *shown["B"])},
+            of=("G", "F"),
         )
         return made
 
@@ -46,19 +52,19 @@ def build(config: CycleGANConfig) -> dict[str, Callable[[Step], Terms]]:
         made = translated(step)
         real = {side: step.batch[side] for side in "AB"}
         into = {"A": step["F"], "B": step["G"]}
-        terms = {f"gan_{side}": game.g(step[f"D_{side}"](made[side])) for side in "AB"}
+        terms = {f"gan_{side}": game.g(step[f"D_{side}"](made[side][0])) for side in "AB"}
         if config.lambda_cycle:
-            terms |= {f"cycle_{side}": _l1(into[side](made[other]), real[side]) for side, other in ("AB", "BA")}
+            terms |= {f"cycle_{side}": _l1(into[side](made[other][0]), real[side]) for side, other in ("AB", "BA")}
         if config.identity_weight:
-            terms |= {f"identity_{side}": _l1(into[side](real[side]), real[side]) for side in "AB"}
+            terms |= {f"identity_{side}": _l1(made[side][1], real[side]) for side in "AB"}
         return terms
 
     def d(step: Step) -> Terms:
         made = translated(step)
         terms, readings = {}, []
         for side in "AB":
-            shown = step[f"pool_{side}"](made[side].detach(), step.rand(f"pool_{side}", (2,)))
-            real_logits, fake_logits = (step[f"D_{side}"](images) for images in (step.batch[side], shown))
+            shown = step[f"pool_{side}"](made[side][0].detach(), step.rand(f"pool_{side}", (2,)))
+            real_logits, fake_logits = together(step[f"D_{side}"], step.batch[side], shown)
             step.judged(game, real=real_logits, fake=fake_logits, of=f"_{side}")
             terms[side] = game.d(real_logits, fake_logits)
             readings.append((game.readout(real_logits), game.readout(fake_logits)))

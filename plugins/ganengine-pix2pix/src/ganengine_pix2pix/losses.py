@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
+from ganengine.nn import together
 from ganengine.plugins import registry
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def build(config: Pix2PixConfig) -> dict[str, Callable[[Step], Terms]]:
     """Return the loss `g`, and `d` unless the arm is `l1`. Every term is per sample, [N], the mean over its map.
 
     G's picture is computed once per step and shared: D has stepped in between, G has not. D judges real and fake in
-    two passes, so that batch norm does not mix them. G's L1 term comes unweighted; the phase weights it.
+    one pass, or in two where batch norm would mix them. G's L1 term comes unweighted; the phase weights it.
 
     Gradients: D's reach only D (the fake is detached); G's pass through D.
     Paper: arXiv:1611.07004, equations 1, 3, 4; D's half is section 3.3.
@@ -36,15 +37,13 @@ def build(config: Pix2PixConfig) -> dict[str, Callable[[Step], Terms]]:
         image: Tensor = step.shared("fake", lambda: step["G"](getattr(step.batch, config.source)), of=("G",))
         return image
 
-    def judge(step: Step, image: Tensor) -> Tensor:
-        seen = torch.cat((getattr(step.batch, config.source), image), 1) if config.sees_input else image
-        logits: Tensor = step["D"](seen)
-        return logits
+    def judge(step: Step, *images: Tensor) -> tuple[Tensor, ...]:
+        source = getattr(step.batch, config.source)
+        return together(step["D"], *(torch.cat((source, image), 1) if config.sees_input else image for image in images))
 
     def d(step: Step) -> Terms:
         assert game is not None
-        real_logits = judge(step, getattr(step.batch, config.target))
-        fake_logits = judge(step, fake(step).detach())
+        real_logits, fake_logits = judge(step, getattr(step.batch, config.target), fake(step).detach())
         step.judged(game, real=real_logits, fake=fake_logits)
         return {"d": game.d(real_logits, fake_logits)}
 
@@ -52,7 +51,7 @@ def build(config: Pix2PixConfig) -> dict[str, Callable[[Step], Terms]]:
         image = fake(step)
         terms: Terms = {}
         if game is not None:
-            terms["gan"] = game.g(judge(step, image))
+            terms["gan"] = game.g(*judge(step, image))
         if config.has_l1:
             truth = getattr(step.batch, config.target)
             terms["l1"] = (truth - image).abs().flatten(1).mean(1)

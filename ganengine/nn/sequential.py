@@ -1,0 +1,90 @@
+"""A sequence of layers in which a norm and the activation behind it are one pass over memory, on the CPU."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ganengine import ranks
+from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, rows_of
+from ganengine.ops.activation import LEAKY_SLOPE, SLOPES
+from ganengine.ops.conditional_batch_norm import OP as BATCH_NORM
+from ganengine.ops.conditional_batch_norm import conditional_batch_norm
+from ganengine.ops.dispatch import compiled
+from ganengine.ops.instance_norm import instance_norm
+from ganengine.ops.registration import traced
+
+Activation: TypeAlias = Literal["relu", "leaky_relu"]
+
+
+class Sequential(nn.Sequential):
+    """As nn.Sequential; batch or instance norm with ReLU, or leaky ReLU of slope 0.2, behind it is one operation.
+
+    Whoever runs the layers one by one, or listens to them by hooks, gets each layer's own result.
+
+    Gradients: any order.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return what nn.Sequential returns."""
+        x, layers = input, list(self)
+        place = 0
+        while place < len(layers):
+            layer = layers[place]
+            behind = layers[place + 1] if place + 1 < len(layers) else None
+            joined = _joined(layer, behind, x) if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)) else None
+            x = layer(x) if joined is None else joined
+            place += 1 if joined is None else 2
+        return x
+
+
+def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, x: Tensor) -> Tensor | None:
+    """Return the activated result where one kernel makes it faster, else None."""
+    kind = _kind(behind)
+    if kind is None or x.dim() != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return None
+    if norm._forward_hooks or norm._forward_pre_hooks or behind._forward_hooks or behind._forward_pre_hooks:  # type: ignore[union-attr]
+        return None
+    if type(norm) is InstanceNorm2d:
+        own = x.shape[-1] * x.shape[-2] > 1 and norm.running_mean is None and instance_kernel_pays(x)
+        return instance_norm(x, *rows_of(norm, x), norm.eps, SLOPES[kind]) if own else None
+    if isinstance(norm, nn.BatchNorm2d) and type(norm) in (nn.BatchNorm2d, BatchNorm2d) and _batch_kernel_pays(norm, x):
+        return _batch_norm(norm, x, kind)
+    return None
+
+
+def _kind(layer: nn.Module | None) -> Activation | None:
+    if type(layer) is nn.ReLU:
+        return "relu"
+    return "leaky_relu" if type(layer) is nn.LeakyReLU and layer.negative_slope == LEAKY_SLOPE else None
+
+
+def _batch_kernel_pays(norm: nn.BatchNorm2d, x: Tensor) -> bool:
+    return (
+        norm.training
+        and norm.affine
+        and norm.momentum is not None
+        and ranks.world() == 1
+        and x.numel() >= LEAST_ELEMENTS
+        and compiled(BATCH_NORM, x.device.type)
+        and not traced()
+    )
+
+
+def _batch_norm(norm: nn.BatchNorm2d, x: Tensor, kind: Activation) -> Tensor:
+    kept = norm.track_running_stats  # `ganengine.nn.context.hold` clears it
+    if kept and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    return conditional_batch_norm(
+        x,
+        norm.weight[None],
+        norm.bias[None],
+        torch.zeros(len(x), dtype=torch.int64, device=x.device),
+        running_mean=norm.running_mean if kept else None,
+        running_var=norm.running_var if kept else None,
+        momentum=norm.momentum or 0.0,
+        eps=norm.eps,
+        activation=kind,
+    )
