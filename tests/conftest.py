@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+# Read when torch is first imported, here and in every process that a test starts. By default the threads of OpenMP spin
+# while they wait for each other: where the machine has other work, two are several times slower than one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a worker for each core
+
+import torch
+
 from ganengine import ops
 
 MODE = ops.mode()
+THREADS = torch.get_num_threads()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,7 +30,9 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _ops_mode() -> Iterator[None]:
-    """Undo what a run in this process has chosen by --ops."""
+def _choices() -> Iterator[None]:
+    """Undo what a run in this process has chosen by --ops and --threads."""
     yield
     ops.set_mode(MODE)
+    if torch.get_num_threads() != THREADS:
+        torch.set_num_threads(THREADS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -38,14 +39,16 @@ def build(source: str, output: str, folder: Path, flags: Sequence[str] = ()) -> 
         if path.suffix in (".h", ".cuh", ".cpp"):
             state.update(path.name.encode() + path.read_bytes())
     made = folder / state.hexdigest() / output
-    if not made.exists():
-        for old in folder.glob(f"*/{output}"):
-            old.unlink()
-        made.parent.mkdir(parents=True, exist_ok=True)
-        fresh = made.with_name(f"{output}.{os.getpid()}")
-        done = subprocess.run([*command, str(HERE / source), "-o", str(fresh)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        fresh.replace(made)  # in one step: other processes may look for it
+    with open(folder / f"{output}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side: one process compiles, the others wait for it
+        if not made.exists():
+            for old in folder.glob(f"*/{output}"):
+                old.unlink()
+            made.parent.mkdir(exist_ok=True)
+            fresh = made.with_name(f"{output}.new")
+            done = subprocess.run([*command, str(HERE / source), "-o", str(fresh)], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            fresh.replace(made)  # in one step: it is there whole or not at all
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,13 @@ BARRIERS = [
 
 def program(sanitizer: str, folder: Path) -> Path:
     """Return tests/emulator/sanitize.cpp, compiled with a sanitizer; skip the test where the compiler has none."""
-    probe = folder / f"probe-{sanitizer}"
-    command = [*compiler(), f"-fsanitize={sanitizer}", "-x", "c++", "-", "-o", str(probe)]
-    if subprocess.run(command, input="int main() {}", capture_output=True, text=True).returncode:
-        pytest.skip(f"{command[0]} has no {sanitizer} sanitizer")
-    if subprocess.run([str(probe)], capture_output=True).returncode:
-        pytest.skip(f"programs with the {sanitizer} sanitizer do not run on this machine")
+    with tempfile.TemporaryDirectory() as place:
+        probe = Path(place) / "probe"
+        command = [*compiler(), f"-fsanitize={sanitizer}", "-x", "c++", "-", "-o", str(probe)]
+        if subprocess.run(command, input="int main() {}", capture_output=True, text=True).returncode:
+            pytest.skip(f"{command[0]} has no {sanitizer} sanitizer")
+        if subprocess.run([str(probe)], capture_output=True).returncode:
+            pytest.skip(f"programs with the {sanitizer} sanitizer do not run on this machine")
     return build("sanitize.cpp", f"sanitize-{sanitizer}", folder, [*FLAGS, f"-fsanitize={sanitizer}"])
 
 

@@ -1,7 +1,7 @@
 """Quality bars of docs/results.md: minutes of training, samples judged by a classifier, modes counted.
 
 Run by hand or nightly: pytest -m quality plugins/ganengine-gan. The data sets are small public ones; their folder is
-GANENGINE_DATA, or ../shared/data beside the checkout. GANENGINE_THREADS sets the threads of each run.
+GANENGINE_DATA, or ../shared/data beside the checkout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.quality
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("GANENGINE_DATA") or Path(__file__).parents[4] / "shared" / "data")
 DIGITS = DATA / "digits-mnist10k" / "mnist10k.zip"
-THREADS = ("--threads", os.environ.get("GANENGINE_THREADS") or str(os.cpu_count()))
 
 needs_digits = pytest.mark.skipif(
     not DIGITS.is_file(), reason=f"{DIGITS} is not there (digits of MNIST in class folders); set GANENGINE_DATA"
@@ -40,7 +39,7 @@ def ganengine(*words: str) -> str:
 def trained(folder: Path, *words: str) -> Path:
     """Return a run on the digits that is trained once for all tests."""
     run = folder / "-".join(words).replace("--", "")
-    ganengine("run", words[0], str(DIGITS), *words[1:], *THREADS, "--out", str(run))
+    ganengine("run", words[0], str(DIGITS), *words[1:], "--out", str(run))
     return run
 
 
@@ -107,7 +106,7 @@ def test_the_critics_estimate_follows_quality(folder: Path) -> None:
     They begin when the critic no longer takes 100 steps for each of G's: until then it catches up while G stands still.
     """
     run = folder / "wgan"
-    words = ("--max-steps", "30", "--tick-every", "10", *THREADS)
+    words = ("--max-steps", "30", "--tick-every", "10")
     ganengine("run", "wgan", str(DIGITS), *words, "--out", str(run))
     snapshots = []
     for number in range(1, 11):
@@ -130,7 +129,7 @@ def spearman(first: tuple[float, ...], second: tuple[float, ...]) -> float:
 
 def modes(folder: Path, *variants: str, data: str = "ring", minutes: int = 5) -> dict[str, list[Any]]:
     """Train variants on a mixture and return what each covered, tick by tick."""
-    words = ("--data", data, "--minutes", str(minutes), *THREADS, "--out", str(folder / f"modes-{data}"), "--json")
+    words = ("--data", data, "--minutes", str(minutes), "--out", str(folder / f"modes-{data}"), "--json")
     result = json.loads(ganengine("diagnose", "modes", *variants, *words))
     for each in result["variants"]:
         last = each["ticks"][-1]
@@ -149,7 +148,7 @@ def test_the_ring(folder: Path) -> None:
 
 def test_the_critics_gradient_is_near_one_between_real_and_generated_points(folder: Path) -> None:
     run = folder / "toy"
-    words = ("--preset", "toy", "--penalty-weight", "10", "--max-minutes", "2", *THREADS)
+    words = ("--preset", "toy", "--penalty-weight", "10", "--max-minutes", "2")
     ganengine("run", "wgan-gp", "ring", *words, "--out", str(run))
     sampler = Trained(RunFolder.open(run), precision="fp32").sampler
     view = sampler.view("sample")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ganengine.errors import UserError
 from ganengine.losses.adversarial import Adversarial
+from ganengine.runfolder import RunFolder
 from ganengine.testing.repeat import difference, trained
 from ganengine.testing.subject import Subject, machine_kept
 from torch import Tensor
@@ -35,10 +36,16 @@ COMPONENTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", COMPONENTS, ids=[" ".join(map(str, o.values())) for o in COMPONENTS])
-def test_each_component_trains_and_goes_on_exactly(options: dict[str, Any], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Return a run of two steps without any of them."""
     with machine_kept():
-        plain = trained(subject(), tmp_path / "plain", 2, foreign=1)
+        return trained(subject(), tmp_path_factory.mktemp("runs") / "plain", 2, foreign=1)
+
+
+@pytest.mark.parametrize("options", COMPONENTS, ids=[" ".join(map(str, o.values())) for o in COMPONENTS])
+def test_each_component_trains_and_goes_on_exactly(options: dict[str, Any], plain: RunFolder, tmp_path: Path) -> None:
+    with machine_kept():
         unbroken = trained(subject(**options), tmp_path / "unbroken", 2, foreign=1)
         broken = trained(subject(**options), tmp_path / "broken", 1, 2, foreign=2)
     assert difference(unbroken, broken) == ""
