@@ -171,6 +171,15 @@ def averaged(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+def summed(x: Tensor) -> Tensor:
+    """Return x with what all ranks hold added up, in its own memory. Not differentiable."""
+    if _world > 1:
+        with _listening():
+            dist.all_reduce(x)
+    return x
+
+
+@torch.no_grad()
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Put the means over all ranks into the parameters' `.grad`, in each parameter's own strides.
 

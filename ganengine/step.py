@@ -94,12 +94,16 @@ class Step:
         )  # fmt: skip
 
     def derangement(self, name: str) -> Tensor:
-        """Draw a cyclic permutation [N] of the samples at hand without a fixed point (for mismatched pairs)."""
-        n = self.batch.size
-        order = torch.randperm(n, generator=draws.generator(self.seed, name, self.rows[0])).to(self.device)
+        """Draw a cyclic permutation of the whole batch, without a fixed point, for mismatched pairs: its part [N].
+
+        Its numbers are rows of the whole batch: `step.whole(texts)[step.derangement("wrong")]`, which on one rank is
+        `texts[step.derangement("wrong")]`. With `--accumulate` the samples of one micro-batch are mixed.
+        """
+        start, n = self.rows[0] - ranks.rank() * self.rows[1] // ranks.world(), self.batch.size * ranks.world()
+        order = torch.randperm(n, generator=draws.generator(self.seed, name, start)).to(self.device)
         result = torch.empty_like(order)
         result[order] = order.roll(1)
-        return result
+        return ranks.share(result)
 
     def _draw(self, name: str, shape: tuple[int, ...], fn: Callable[..., Tensor]) -> Tensor:
         # Drawn for the global batch and sliced, so that N ranks see what one would.

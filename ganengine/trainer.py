@@ -194,12 +194,15 @@ class Trainer:
         shown = self.position.images - before
         self.players.update_averages(self.position.images, shown)
         self._update_state(steps.all)
-        losses = ranks.averaged(losses)
-        readings = ranks.averaged(reported(steps.all)) | self.critics.end(steps.all, shown, self.players.steps)
-        for name, value in (losses | {f"d/{k}": v for k, v in readings.items()}).items():
+        # Losses and readings travel in one message.
+        told = ranks.averaged(losses | {f"d/{name}": value for name, value in reported(steps.all).items()})
+        measured_here = self.critics.end(steps.all, shown, self.players.steps)
+        for name, value in (told | {f"d/{name}": value for name, value in measured_here.items()}).items():
             self.means.add(name, value)
         if self.observers.watched("step"):
-            self.observers.tell("step", StepRecord(self.position.step, self.position.images, losses))
+            self.observers.tell(
+                "step", StepRecord(self.position.step, self.position.images, {name: told[name] for name in losses})
+            )
         self.display.step(self.progress())
 
     def _alone(self, due: Due, steps: Batches, losses: dict[str, Tensor]) -> None:

@@ -48,6 +48,29 @@ Problem<T> describe_problem(const Shape& shape, const Tensor& x, const Tensor& o
   return p;
 }
 
+std::tuple<Tensor, Tensor> statistics_cpu(const Tensor& x_any) {  // [N, C, ...]
+  check_data(kOp, "x", x_any);
+  check(x_any.dim() >= 2, kOp, "expected x [N, C, ...], got ", describe(x_any.sizes()));
+  const Shape shape = shape_of(x_any);
+  const Tensor x = laid_out(x_any, shape);
+  const ScalarType wide = accumulation_type(x.scalar_type());
+  const Tensor mean = empty_dense({shape.c}, wide), var = empty_dense({shape.c}, wide);
+  if (x.numel() == 0) {
+    clear(mean), clear(var);
+    return {mean, var};
+  }
+  visit(x.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    // Tables and result are not looked at: mean and var stand in for them.
+    auto p = describe_problem<T>(shape, x, mean, mean, mean, {}, mean, var, true, 0, 1, 1);
+    const Kernels<T> k = kernels(p);
+    p.stream = true;  // nothing is to be fetched for a result
+    if (p.rows_layout) return statistics_rows(p, k);
+    parallel_for(p.c, grain(p.n * p.m), [&](int64_t begin, int64_t end) { k.statistics_planes(p, begin, end); });
+  });
+  return {mean, var};
+}
+
 std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x_any,                      // [N, C, ...]
                                                const Tensor& gamma_any,                  // [K, C] or [N, C]
                                                const Tensor& beta_any,                   // like gamma
@@ -116,5 +139,6 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_any,  // like
 
 STABLE_TORCH_LIBRARY_IMPL(ganengine, CPU, m) {
   m.impl("conditional_batch_norm", TORCH_BOX(&ganengine::conditional_batch_norm::forward_cpu));
+  m.impl("conditional_batch_norm_statistics", TORCH_BOX(&ganengine::conditional_batch_norm::statistics_cpu));
   m.impl("conditional_batch_norm_backward", TORCH_BOX(&ganengine::conditional_batch_norm::backward_cpu));
 }

@@ -51,6 +51,7 @@ struct Kernels {
   using A = Accumulator<T>;
   void (*first_row)(const Problem<T>&, double*);
   void (*moments_rows)(const Problem<T>&, int64_t, int64_t, const double*, double*, double*);
+  void (*statistics_planes)(const Problem<T>&, int64_t, int64_t);
   void (*forward)(const Problem<T>&, int64_t, int64_t);
   void (*sums_rows)(const Problem<T>&, int64_t, int64_t, A*);
   void (*settle_rows)(const Problem<T>&, int64_t, int64_t, const A*, A*, A*);

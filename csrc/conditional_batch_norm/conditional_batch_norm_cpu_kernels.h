@@ -190,6 +190,12 @@ void statistics_planes(const Problem<T>& p, int64_t c, int64_t width) {
   }
 }
 
+// Statistics alone, of channels [begin, end).
+template <typename T>
+void statistics_blocks(const Problem<T>& p, int64_t begin, int64_t end) {
+  for (int64_t c = begin; c < end; c += p.block) statistics_planes(p, c, end - c < p.block ? end - c : p.block);
+}
+
 template <Activation kActivation, typename T, typename A = Accumulator<T>>
 GANENGINE_INLINE void normalise_plane(const Problem<T>& p, int64_t at, A mean, A scale, A shift) {
   const T* x = p.x + at;
@@ -615,8 +621,13 @@ Kernels<T> kernels(const Problem<T>& p) {
   const auto of = [&](auto activation) {
     constexpr Activation k = decltype(activation)::value;
     return Kernels<T>{
-        &first_row<T>,       &moments_rows<T>, p.rows_layout ? &forward_rows<k, T> : &forward_planes<k, T>,
-        &sums_rows<k, T>,    &settle_rows<T>,  &backward_planes<k, T>,
+        &first_row<T>,
+        &moments_rows<T>,
+        &statistics_blocks<T>,
+        p.rows_layout ? &forward_rows<k, T> : &forward_planes<k, T>,
+        &sums_rows<k, T>,
+        &settle_rows<T>,
+        &backward_planes<k, T>,
         &backward_rows<k, T>};
   };
   if (p.slope == 0) return of(std::integral_constant<Activation, Activation::relu>{});

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ganengine import ranks
 from ganengine.errors import UserError
-from ganengine.nn.norm import follow, over_ranks
+from ganengine.nn.norm import follow, norm_over_ranks
 from ganengine.ops import conditional_batch_norm
+from ganengine.ops.activation import SLOPES
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -81,11 +82,12 @@ class ConditionalBatchNorm2d(nn.Module):
         gamma = y.to(self.gamma.dtype) @ self.gamma if mixed else self.gamma
         beta = y.to(self.beta.dtype) @ self.beta if mixed else self.beta
         mean, var = (self.running_mean, self.running_var) if kept else (None, None)
-        together = self.training and ranks.world() > 1
-        if together:
-            shared, gamma, beta = over_ranks(x, gamma, beta, self.eps)
+        if self.training and ranks.world() > 1:
+            made, shared = norm_over_ranks(
+                x, gamma, beta, None if mixed else y, self.eps, SLOPES[self.activation]
+            )  # fmt: skip
             follow(mean, var, shared, momentum)
-            mean, var = shared.mean, shared.var
+            return made
         return conditional_batch_norm(
             x,
             gamma,
@@ -93,7 +95,7 @@ class ConditionalBatchNorm2d(nn.Module):
             None if mixed else y,
             running_mean=mean,
             running_var=var,
-            training=self.training and not together,
+            training=self.training,
             momentum=momentum,
             eps=self.eps,
             activation=self.activation,

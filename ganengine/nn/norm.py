@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +14,19 @@ from torch.nn import functional as F
 
 from ganengine import ranks
 from ganengine.nn.context import current
+from ganengine.ops import dispatch
 from ganengine.ops.checks import accumulation_dtype, widened
-from ganengine.ops.conditional_batch_norm import statistics
-from ganengine.ops.dispatch import compiled
+from ganengine.ops.conditional_batch_norm import (
+    OP,
+    call_backward,
+    call_forward,
+    call_statistics,
+    reference,
+    reference_backward,
+    reference_statistics,
+)
 from ganengine.ops.instance_norm import instance_norm
-from ganengine.ops.registration import traced
+from ganengine.ops.registration import differentiate, traced
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -69,7 +79,11 @@ LEAST_ELEMENTS = 1 << 18
 
 def instance_kernel_pays(x: Tensor) -> bool:
     """Whether the engine's instance norm is there for x and faster than torch's operations are."""
-    return (len(x) > 1 or x.numel() >= LEAST_ELEMENTS) and compiled("instance_norm", x.device.type) and not traced()
+    return (
+        (len(x) > 1 or x.numel() >= LEAST_ELEMENTS)
+        and dispatch.compiled("instance_norm", x.device.type)
+        and not traced()
+    )
 
 
 def rows_of(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,35 +105,94 @@ class Shared:
     mean: Tensor
     var: Tensor
     """Biased."""
-    count: float | Tensor
-    """Values per channel."""
+    count: Tensor
+    """Values per channel, 0-d."""
 
 
-def over_ranks(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Shared, Tensor, Tensor]:
-    """Return the statistics of all ranks' x, and the scale and shift that carry their gradients.
+def norm_over_ranks(
+    x: Tensor, gamma: Tensor, beta: Tensor, labels: Tensor | None, eps: float, slope: float = 1.0
+) -> tuple[Tensor, Shared]:
+    """Return what `ganengine.ops.conditional_batch_norm` gives for all ranks' x together, this rank's share of it.
 
-    With m0 and v0 the values of mean m and variance v as constants, and r = 1 / sqrt(v + eps),
+    Forward each rank takes its own mean and variance (one op), they are put together (one message), and the op applies
+    them as given. Backward the op gives the gradients with the statistics as constants; how the statistics depend on x
+    takes two sums over all ranks (one message), and is one more pass:
 
-        gamma (x - m) r + beta = gamma' (x - m0) r0 + beta'
-        gamma' = gamma r / r0,   beta' = beta + gamma' r0 (m0 - m)
+        grad_x = rstd_c (gamma_nc gz - (1/M) sum_k (gamma_kc grad_beta_kc + xn gamma_kc grad_gamma_kc))
 
-    holds in values and in every derivative. So a kernel that takes its statistics as given does all but the sums.
+    k over the rows of the tables, whose gradients are the sums over this rank's samples; the sum is over all ranks'.
 
     Args:
         x: [N, C, ...], this rank's share.
-        gamma, beta: [..., C].
+        gamma, beta, labels: as the op takes them.
         eps: added to the variance.
+        slope: of the activation below zero; 1: no activation.
 
-    Gradients: any order, with respect to x, gamma and beta.
+    Gradients: any order, with respect to x, gamma and beta; beyond the first by the formula in plain PyTorch.
     """
     wide = accumulation_dtype(x.dtype)
-    count = x.shape[0] * math.prod(x.shape[2:])
-    mean, var = statistics(widened(x.reshape(x.shape[0], x.shape[1], -1 if count else 0), wide))
-    mean, var, total = ranks.pooled(mean, var, count)
-    shared = Shared(mean.detach(), var.detach(), total[0].detach() if isinstance(total, Tensor) else total)
-    rstd = torch.rsqrt(shared.var + eps)
-    scale = widened(gamma, wide) * (torch.rsqrt(var + eps) / rstd)
-    return shared, scale, widened(beta, wide) + scale * rstd * (shared.mean - mean)
+    y, *found = _NormOverRanks.apply(  # type: ignore[no-untyped-call]
+        x, widened(gamma, wide), widened(beta, wide), labels, eps, slope
+    )
+    return y, Shared(*found)
+
+
+class _NormOverRanks(torch.autograd.Function):
+    """`norm_over_ranks` and what it knows of all ranks' batch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, labels: Tensor | None, eps: float, slope: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        statistics, apply, _ = _implementation(x)
+        mean, var = statistics(x)
+        mean, var, count = ranks.pooled(mean, var, _values(x))
+        total = count[0] if isinstance(count, Tensor) else mean.new_tensor(count)
+        y, _, _ = apply(x, gamma, beta, labels, mean, var, eps, slope)
+        ctx.eps, ctx.slope = eps, slope
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(mean, var, total)
+        ctx.save_for_backward(x, gamma, beta, labels, mean, var, total)
+        return y, mean, var, total
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor | None, *others: None) -> tuple[Tensor | None, ...]:
+        if grad_y is None:
+            return (None,) * 6
+        x, gamma, beta, labels, mean, var, total = ctx.saved_tensors
+        eps, slope = ctx.eps, ctx.slope
+        if torch.is_grad_enabled():
+
+            def formula(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor]:
+                m, v = reference_statistics(x)
+                m, v, _ = ranks.pooled(m, v, _values(x))
+                return (reference(x, gamma, beta, labels, m, v, eps, slope)[0],)
+
+            higher = differentiate(formula, (x, gamma, beta), ctx.needs_input_grad[:3], (grad_y,))
+            return (*higher, None, None, None)
+        _, apply, backward = _implementation(x)
+        grad_x, grad_gamma, grad_beta = backward(grad_y, x, gamma, beta, labels, mean, var, False, eps, slope)
+        if ctx.needs_input_grad[0]:
+            sums = ranks.summed(torch.stack(((gamma * grad_beta).sum(0), (gamma * grad_gamma).sum(0))))
+            # -sums / M rstd and -sums / M rstd^2: as shift and scale of the op that centres x.
+            rstd = torch.rsqrt(var + eps)
+            shift, scale = (sums * (rstd / -total)).unsqueeze(1).unbind()
+            pulled, _, _ = apply(x, scale * rstd, shift, one_class(x), mean, torch.ones_like(var), 0.0, 1.0)
+            grad_x.add_(pulled)
+        found = (grad_x, grad_gamma, grad_beta)
+        needed = (grad if n else None for grad, n in zip(found, ctx.needs_input_grad, strict=False))
+        return (*needed, None, None, None)
+
+
+def _implementation(x: Tensor) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """Return what takes statistics, applies them and differentiates: the ops, or the formulas in plain PyTorch."""
+    if dispatch.takes_op(OP, x.device.type):
+        return call_statistics, call_forward, call_backward
+    return reference_statistics, reference, reference_backward
+
+
+def _values(x: Tensor) -> int:
+    return x.shape[0] * math.prod(x.shape[2:])
 
 
 @torch.no_grad()
@@ -127,7 +200,7 @@ def follow(running_mean: Tensor | None, running_var: Tensor | None, shared: Shar
     """Move running statistics, where there are any, towards those of a batch; the variance towards the unbiased one."""
     if running_mean is None or running_var is None:
         return
-    unbiased = shared.var * (shared.count / (shared.count - 1 if shared.count > 1 else 1))
+    unbiased = shared.var * (shared.count / (shared.count - 1).clamp(min=1))
     running_mean.lerp_(shared.mean.to(running_mean.dtype), momentum)
     running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
@@ -138,14 +211,20 @@ def batch_norm_over_ranks(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> T
     Gradients: any order, through the statistics too.
     """
     ones = x.new_ones(norm.num_features, dtype=accumulation_dtype(x.dtype))
-    given = (ones, ones - 1) if norm.weight is None else (norm.weight, norm.bias)
-    shared, gamma, beta = over_ranks(x, *given, norm.eps)
+    gamma, beta = (ones, ones - 1) if norm.weight is None else (norm.weight, norm.bias)
+    # A norm of one class: all samples share the tables' one row.
+    y, shared = norm_over_ranks(x, gamma[None], beta[None], one_class(x), norm.eps)
     if norm.track_running_stats and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         # sync: without a momentum the count itself is the weight
         momentum = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
         follow(norm.running_mean, norm.running_var, shared, momentum)
-    return F.batch_norm(x, shared.mean, shared.var, gamma, beta, False, 0.0, norm.eps)
+    return y
+
+
+def one_class(x: Tensor) -> Tensor:
+    """Return the labels [N] of a norm of one class: 0 of each sample."""
+    return torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
 
 
 def share_statistics(network: nn.Module) -> None:

@@ -38,30 +38,41 @@ class SpectralNorm(nn.Module):
         super().__init__()
         self.axis, self.eps = axis, eps
         self.track_running_stats = True
-        matrix = self._matrix(weight.detach())
-        u = torch.randn(len(matrix), generator=generator).to(matrix)
+        first = weight.detach()
+        u = torch.randn(weight.shape[axis], generator=generator).to(first)
         self.register_buffer("u", F.normalize(u, dim=0, eps=eps))
-        self.register_buffer("v", torch.zeros_like(matrix[0]))
+        self.register_buffer("v", first.new_zeros(weight.numel() // weight.shape[axis]))
         for _ in range(START):
             self.iterate(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
         # Under autocast sigma would be a product in half precision.
         with torch.autocast(weight.device.type, enabled=False):
+            matrix, v = self._as_it_lies(weight)
             # Copies: the next pass moves u and v while this one's graph still needs them.
-            sigma = torch.dot(self.u.clone(), torch.mv(self._matrix(weight), self.v.clone()))
-            return weight / sigma
+            v = v.clone(memory_format=torch.contiguous_format).view(-1)
+            return weight / torch.dot(self.u.clone(), torch.mv(matrix, v))
 
     @torch.no_grad()
     def iterate(self, weight: Tensor) -> None:
         """Move u and v by one power iteration."""
         with torch.autocast(weight.device.type, enabled=False):
-            matrix = self._matrix(weight)
-            self.v.copy_(F.normalize(torch.mv(matrix.T, self.u), dim=0, eps=self.eps))
-            self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0, eps=self.eps))
+            matrix, v = self._as_it_lies(weight)
+            found = torch.mv(matrix.T, self.u)
+            found.div_(torch.linalg.vector_norm(found).clamp_(min=self.eps))
+            v.copy_(found.view(v.shape))
+            torch.mv(matrix, found, out=self.u)
+            self.u.div_(torch.linalg.vector_norm(self.u).clamp_(min=self.eps))
 
-    def _matrix(self, weight: Tensor) -> Tensor:
-        return weight.movedim(self.axis, 0).flatten(1)
+    def _as_it_lies(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return W as a matrix without a copy of it, its columns as they lie in memory; and v in axes of that order.
+
+        A channels-last weight as [outputs, rest] in the order of its axes would be copied three times in every pass.
+        """
+        weight = weight.movedim(self.axis, 0)
+        order = sorted(range(1, weight.dim()), key=weight.stride, reverse=True)
+        v = self.v.view(weight.shape[1:]).permute([axis - 1 for axis in order])
+        return weight.permute(0, *order).flatten(1), v
 
 
 def spectral_norm(network: nn.Module, generator: Generator) -> int:

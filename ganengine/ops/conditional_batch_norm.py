@@ -207,6 +207,11 @@ def statistics(flat: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (flat - mean.unsqueeze(1)).square().mean((0, 2))
 
 
+def reference_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance [C] of x [N, C, *spatial], in the dtype of the statistics."""
+    return statistics(widened(_flat(x), accumulation_dtype(x.dtype)))
+
+
 # ----------------------------------------------------------------------------------------------------------------
 # Fake kernels and gradients
 
@@ -256,6 +261,20 @@ def _gradient_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, 
     return (*found, None, None, None, None, None, None)
 
 
+def _fake_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    mean = x.new_empty(x.shape[1], dtype=accumulation_dtype(x.dtype))
+    return mean, torch.empty_like(mean)
+
+
+def _save_statistics(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs)
+
+
+def _gradient_statistics(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    return tuple(differentiate(reference_statistics, ctx.saved_tensors, ctx.needs_input_grad, grads))
+
+
 FORWARD = define(
     f"{OP}(Tensor x, Tensor gamma, Tensor beta, Tensor? labels, Tensor? mean, Tensor? var, float eps, float slope)"
     " -> (Tensor y, Tensor mean, Tensor var)",
@@ -268,8 +287,12 @@ BACKWARD = define(
     reference=reference_backward,
     fake=_fake_backward,
 )
+STATISTICS = define(
+    f"{OP}_statistics(Tensor x) -> (Tensor mean, Tensor var)", reference=reference_statistics, fake=_fake_statistics
+)
 call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
 call_backward = set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
+call_statistics = set_gradient(STATISTICS, save=_save_statistics, gradient=_gradient_statistics)
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from .cases import (
 )
 
 OP = torch.ops.ganengine.conditional_batch_norm.default
+STATISTICS = torch.ops.ganengine.conditional_batch_norm_statistics.default
 BACKWARD = torch.ops.ganengine.conditional_batch_norm_backward.default
 case = pytest.mark.parametrize("case", CBN_CASES, ids=lambda c: c.id)
 WEIGHTS = ("x", "gamma", "beta")
@@ -100,6 +101,35 @@ def test_layout_of_results_is_that_of_x(layout: str, expected: str, grad_layout:
     (grad_x,) = torch.autograd.grad(y, arguments["x"], CbnCase("", (4, 3, 5, 6), grad_layout=grad_layout).grad(y.dtype))
     strides = lay_out(torch.empty(4, 3, 5, 6), expected).stride()
     assert y.stride() == grad_x.stride() == strides
+
+
+@case
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_statistics_alone(case: CbnCase, dtype: torch.dtype) -> None:
+    x = case.inputs(dtype)["x"]
+    values = x.detach().double().transpose(0, 1).flatten(1)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    with torch.no_grad():
+        mean, var = STATISTICS(x)
+        _, together_mean, together_var = OP(
+            x, torch.ones(1, x.shape[1], dtype=wide), torch.zeros(1, x.shape[1], dtype=wide),
+            torch.zeros(len(x), dtype=torch.int64), None, None, 1e-5, 1.0,
+        )  # fmt: skip
+    torch.testing.assert_close(mean, values.mean(1).to(wide), rtol=2e-6, atol=2e-6)
+    torch.testing.assert_close(var, values.var(1, correction=0).to(wide), rtol=2e-5, atol=2e-6)
+    # What the op finds by itself, bit for bit: ranks of one sample each are no worse than one rank.
+    assert torch.equal(mean, together_mean)
+    assert torch.equal(var, together_var)
+
+
+def test_statistics_have_gradients_of_any_order() -> None:
+    for shape in ((3, 2), (2, 2, 2, 2)):
+        x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        assert torch.autograd.gradcheck(STATISTICS, x)
+        assert torch.autograd.gradgradcheck(STATISTICS, x)
+        opcheck(STATISTICS, (x,))
+    empty = torch.empty(0, 3, 2)
+    assert [found.tolist() for found in STATISTICS(empty)] == [[0, 0, 0]] * 2
 
 
 GRADCHECKED = [by_id(name) for name in ("per-sample", "nchw-leaky", "eval", "matrix", "one-sample")]

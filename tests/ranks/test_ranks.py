@@ -155,9 +155,9 @@ def waiting_for(run: Path, step: int) -> None:
         time.sleep(0.05)
 
 
-def endless(place: Path, name: str) -> list[subprocess.Popen[str]]:
+def endless(place: Path, name: str, *more: str) -> list[subprocess.Popen[str]]:
     """Start two ranks of a run that does not end by itself."""
-    options = ["--max-steps", "100000", "--pause", "0.02"]
+    options = ["--max-steps", "100000", "--pause", "0.02", *more]
     command = ["-m", "ganengine", "run", "many-ranks", "--plugin", GAME, "--out", place / name, *options]
     return start(2, command, GANENGINE_RANK_TIMEOUT="20")
 
@@ -186,3 +186,22 @@ def test_a_lost_rank_ends_the_run_with_a_message_and_it_resumes(place: Path) -> 
     reached = newest(place / "lost").step
     assert main(["resume", str(place / "lost"), "--max-steps", str(reached + 2)]) == 0
     assert newest(place / "lost").step == reached + 2
+
+
+def test_a_first_rank_that_dies_in_its_preview_ends_the_run_and_it_resumes(place: Path) -> None:
+    run = place / "lost-first"
+    with ended(endless(place, "lost-first", "--stuck-at", "4")) as (first, second):
+        waiting_for(run, 3)
+        deadline = time.monotonic() + SECONDS
+        while log_of(run)[-1]["step"] < 4:  # written just before the preview
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert [first.poll(), second.poll()] == [None, None]
+        first.kill()
+        first.communicate()
+        _, err = second.communicate(timeout=SECONDS)
+    assert second.returncode == 1
+    assert err.count("Another of the 2 ranks was lost") == 1
+    assert "Traceback" not in err
+    assert main(["resume", str(run), "--max-steps", "6"]) == 0
+    assert newest(run).step == 6

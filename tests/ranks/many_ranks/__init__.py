@@ -27,6 +27,8 @@ class Options:
     """Step at which one sample's gradient is not finite."""
     pause: float = 0.0
     """Seconds that a step takes at least."""
+    stuck_at: int = -1
+    """Step whose preview does not end, over several ranks."""
 
 
 VARIANT = Variant(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganengine import ranks
 from ganengine.actions import ImagePool
 from ganengine.data import DataOptions, Dataset
 from ganengine.losses.penalties import gradient_penalty, r1_penalty
@@ -83,6 +84,8 @@ def losses(config: Any) -> dict[str, Callable[[Step], Terms]]:
         step.signs.append(real.sign().mean().detach())
         terms = {"real": F.softplus(-real), "fake": F.softplus(made)}
         terms["gp"] = gradient_penalty(step.D, step.batch.real.double(), fake(step), step.rand("mix").double())
+        # Of pairs that another rank may hold a half of, with a gradient into both halves.
+        terms["apart"] = 0.1 * (real - step.whole(real)[step.derangement("apart")]).square()
         if config.term != "none":
             mean = (step.whole(made) if config.term == "whole" else made).mean()
             terms["spread"] = mean.square()
@@ -122,6 +125,8 @@ def views(config: Any) -> dict[str, View]:
     """Return a grid of samples."""
 
     def grid(step: Step, n: int) -> dict[str, Tensor]:
+        if step.progress.step == config.stuck_at and ranks.world() > 1:
+            time.sleep(3600)
         return {"sample": step.G(step.randn("view", (4,)), step.batch.label)[:n]}
 
     return {"grid": View(grid, "samples")}

@@ -43,7 +43,7 @@ def build_int_cls(config: IntClsConfig) -> dict[str, Callable[[Step], Terms]]:
         terms = please(step, config, "D", fake)
         if config.int_texts:
             texts = embedded(step, config)
-            others = texts[step.derangement("mixed")]
+            others = step.whole(texts)[step.derangement("mixed")]
             between = config.int_share * texts + (1 - config.int_share) * others
             made = step["G"](step.randn("z.int", (config.latent,)), between)
             terms["int"] = game.g(step["D"](made, between))
@@ -96,7 +96,7 @@ def tell_apart(step: Step, config: TextConfig, name: str, fake: Draw) -> Terms:
     step.judged(game, real=right, fake=wrong)
     terms = {"real": game.d_real(right), "fake": game.d_fake(wrong)}
     if config.cls:
-        terms["wrong"] = game.d_fake(D(real, texts[step.derangement("wrong")]))
+        terms["wrong"] = game.d_fake(D(real, step.whole(texts)[step.derangement("wrong")]))
     return terms
 
 
