@@ -97,6 +97,8 @@ class RunOptions(Budget):
     layers: Literal["auto", "plain"] = "auto"
     """auto: on the CPU, torch's own layers compute their gradients over small maps as matrix products where those are
     faster, and keep memory format and precision; plain: as torch has them."""
+    checkpoint_activations: bool = False
+    """Save memory: keep only what goes into each block of a network, and compute the rest again for the gradients."""
 
     ema_images: int = 10_000
     """Half-life in images of the averaged networks used for sampling; 0: no averaging."""

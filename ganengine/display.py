@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TOLD = 0.01
+"""Least share of the time spent waiting for data that the progress line tells of."""
 SPEED_WINDOW = 200
 """Steps over which the speed is averaged."""
 
@@ -140,14 +142,16 @@ class Display:
         if self.quiet:
             return
         totals = ", ".join(f"{name}:{value:.3f}" for name, value in line["totals"].items())
+        share = line["time"]["data_wait"]
+        waits = f", {share:.0%} waiting for data" if share >= TOLD else ""
         if self._bar is not None:
-            self._bar.update(self._task, losses=totals)
+            self._bar.update(self._task, losses=totals + waits)
             return
         epochs = max(1, round(line["horizon"] / max(1, line["count"])))
         terms = {name: value for name, value in line["loss"].items() if "." in name}
         terms |= {f"D({name})": value for name, value in line["d"].items()}
         extra = "".join(f", {name}:{value:.4f}" for name, value in terms.items())
-        speed = f" ({line['time']['images_per_s']:.1f} images/s)"
+        speed = f" ({line['time']['images_per_s']:.1f} images/s{waits})"
         epoch = int(line["epoch"])
         self._end_epoch(epoch, line)
         self._print(f"[{epoch}/{epochs} EPOCHS, iter {line['step']}] {totals}{extra}{speed}")

@@ -17,6 +17,7 @@ from ganengine.layout import channels_last
 from ganengine.nn.adopt import adopt
 from ganengine.nn.context import name_modules
 from ganengine.nn.norm import share_statistics
+from ganengine.nn.recompute import recompute
 from ganengine.nn.spectral_norm import spectral_norm
 from ganengine.variant import DataSpec, Optimizer, Schedule, Stage
 
@@ -47,6 +48,12 @@ class Players:
     ) -> None:
         self.schedule, self.hardware = schedule, hardware
         self.networks = build_networks(settings, spec, schedule.stages[stage], stage, hardware)
+        self.blocks = {
+            name: recompute(network)
+            for name, network in self.networks.items()
+            if settings.engine.checkpoint_activations and isinstance(network, nn.Module)
+        }
+        """By network, how many blocks compute their activations again for gradients."""
         self.steps = dict.fromkeys(self.networks, 0)
         self._ema = (settings.engine.ema_images, settings.engine.ema_rampup)
         self._owner = self._number_parameters()

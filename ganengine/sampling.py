@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from ganengine.variant import DataSpec, Progress, View
 
 CHUNK = 64
 """Samples made at once."""
+TOGETHER = 8
+"""Pictures translated at once, unless another number is asked for."""
 COLUMNS = 8
 """Latents of a caption in a preview."""
 FUTURES = 20
@@ -168,21 +171,30 @@ class Sampler:
         futures = self.forecast(view, batch, names, count)
         return fans(batch[view.source], batch[view.target], futures, batch.starts(view.source))
 
-    def translate(self, view: View, images: Tensor, names: Sequence[str]) -> Tensor:
-        """Translate pictures [N, C, H, W]; each one's draws depend on the seed and its own name alone."""
+    def translate(self, view: View, images: Tensor, names: Sequence[str], *, exact: bool = False) -> Tensor:
+        """Translate pictures [N, C, H, W]; each one's draws depend on the seed and its own name alone.
+
+        Args:
+            view: which translation.
+            images: in [-1, 1].
+            names: one for each picture.
+            exact: compute in float32, whatever the sampler's precision.
+        """
         images = images.to(self.hardware.device)
         if self.hardware.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         batch = Batch({view.source: images}, torch.arange(len(images), device=self.hardware.device))
         seeds = [draws.key(self.seed, "translate", name) for name in names]
-        with self._context(batch, draws.key(self.seed, "view"), seeds) as step:
+        with self._context(batch, draws.key(self.seed, "view"), seeds, exact=exact) as step:
             output: Tensor = view.make(step, images)
         return output.detach().float().cpu()
 
     @contextmanager
     def _context(
-        self, batch: Batch, seed: int, sample_seeds: Sequence[int] | None, statistics: Statistics | None = None
-    ) -> Iterator[Step]:
+        self, batch: Batch, seed: int, sample_seeds: Sequence[int] | None, statistics: Statistics | None = None, *,
+        exact: bool = False,
+    ) -> Iterator[Step]:  # fmt: skip
         context = Context(seed=seed, sample_seeds=sample_seeds, statistics=statistics or self.statistics)
-        with torch.no_grad(), self.hardware.autocast(), evaluating(self.networks), draw_context(context):
+        hardware = replace(self.hardware, precision="fp32") if exact else self.hardware
+        with torch.no_grad(), hardware.autocast(), evaluating(self.networks), draw_context(context):
             yield Step(self.networks, batch, self.progress, seed)

@@ -47,7 +47,10 @@ class Session:
         self.dataset.check_batch(options.batch)
         for note in self.dataset.notes:
             self.display.note(note)
-        self.loader = Loader(self.dataset, data_options(options), on_bad=self._tell_bad)
+        # In the memory format of the networks, so that a step has nothing to copy.
+        self.loader = Loader(
+            self.dataset, data_options(options), channels_last=hardware.channels_last, on_bad=self._tell_bad
+        )
         try:
             self.trainer = Trainer(settings, self.dataset, self.loader, hardware, registry(), self.display)
         except BaseException:
@@ -125,6 +128,7 @@ class Session:
         return {
             "ranks": ranks.world(),
             "ops": ops.mode(),
+            "blocks": {name: count for name, count in self.trainer.players.blocks.items() if count},
             "optimizers": {
                 name: f"{type(optimizer).__name__}{' (fused)' if optimizer.defaults.get('fused') else ''}"
                 for name, optimizer in self.trainer.players.optimizers.items()
@@ -155,13 +159,15 @@ class Session:
         names = [stage["name"] for stage in notes["stages"]]
         sizes += f" in the first stage of {', '.join(names)}" if len(names) > 1 else ""
         batch = self.trainer.schedule.stages[self.trainer.position.stage].batch or self.settings.engine.batch
+        again = sum(notes["blocks"].values())
+        kept = f", activations of {again} blocks computed again" if again else ""
         several = f"{ranks.world()} ranks, each on " if ranks.world() > 1 else ""
         layout = "channels-last" if hardware.channels_last else "contiguous"
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "
             f"parameters {sizes}\n{several}{hardware.device}, {hardware.threads} threads, "
             f"{hardware.precision}, {layout}, ops {notes['ops']}, batch {batch}, "
-            f"horizon {self.trainer.horizon} images, {keep_freed_memory()}"
+            f"horizon {self.trainer.horizon} images, {keep_freed_memory()}{kept}"
         )
 
     def nothing_left(self, budget: Budget) -> str:

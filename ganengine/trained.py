@@ -8,16 +8,18 @@ import sys
 from ganengine import checkpoint
 from ganengine.checkpoint import load_tensors
 from ganengine.config import Precision
+from ganengine.data.batch import Batch
 from ganengine.hardware import choose
 from ganengine.nn.context import Statistics
 from ganengine.plan import enlargement, schedule_of
 from ganengine.players import build_networks, network_tensors
 from ganengine.plugins import registry
+from ganengine.precision import settle
 from ganengine.runfolder import RunFolder
 from ganengine.sampling import Sampler
 from ganengine.session import set_ops_mode
 from ganengine.trainer import Position
-from ganengine.variant import DataSpec, Progress
+from ganengine.variant import DataSpec, Progress, View
 
 
 class Trained:
@@ -29,6 +31,7 @@ class Trained:
         seed: for the draws of views; None: the run's own.
         statistics: what normalisation uses.
         untrained: sample with the networks as they were before the first step, the baseline of every figure.
+        precision: "auto", or None, is the fast one of the hardware; `settle` looks whether it is good enough.
         step: of the checkpoint to use; None: the newest whole one.
 
     Raises:
@@ -53,6 +56,10 @@ class Trained:
         engine = dataclasses.replace(
             self.settings.engine, device=device, threads=threads, precision=precision or "auto"
         )  # fmt: skip
+        self.automatic = engine.precision == "auto"
+        """Whether the precision was left open."""
+        self.note = ""
+        """What the user is to be told of the choice, once the work is done."""
         self.hardware = choose(engine)
         set_ops_mode(engine)
         self.spec = DataSpec.from_dict(meta["data"])
@@ -79,3 +86,9 @@ class Trained:
             statistics=statistics,
             enlarge=enlargement(self.stage, engine),
         )
+
+    def settle(self, view: View, given: Batch | None = None) -> None:
+        """Choose the precision where it was left open, as `ganengine.precision.settle` does; `note` tells of it."""
+        if self.automatic:
+            side = self.stage.size or self.settings.engine.size or 0
+            self.note = settle(self.sampler, view, self.spec, side, given)

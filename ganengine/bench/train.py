@@ -169,7 +169,10 @@ def show(record: Mapping[str, Any], console: Console) -> None:
     told = f"waits for data {engine['data_wait']:.2%} of the time; {engine['gflop_per_step']:.3g} GFLOP in a step, "
     told += f"{engine['share_of_limit']:.0%} of what matrix products reach"
     if engine["use"]:
-        told += f"; in use ({engine['use']['view']}) {engine['use']['images_per_s']:.1f} images/s"
+        use = engine["use"]
+        told += (
+            f"; in use ({use['view']}) {use['images_per_s']:.1f} images/s, {use['batch']} at once in {use['precision']}"
+        )
     console.print(told, highlight=False, soft_wrap=True)
 
 

@@ -26,13 +26,15 @@ from ganengine.display import Display
 from ganengine.errors import GanengineError, UserError
 from ganengine.hardware import choose_device, cores, peak_memory
 from ganengine.plugins import registry
+from ganengine.precision import settle, some_asked
+from ganengine.sampling import CHUNK, TOGETHER, Sampler
 from ganengine.session import Session, data_options, open_dataset
 from ganengine.variant import Due, View
 
 BATCHES = 8
 """Batches that the plain loop is given in turn; the time it takes to make them is not counted."""
 USED = 64
-"""Pictures made or translated at once, to see how fast a run is in use."""
+"""Pictures made or translated, to see how fast a run is in use: a multiple of what is done at once."""
 
 
 class Side(Protocol):
@@ -112,29 +114,36 @@ class Engine:
 
     def _use(self) -> dict[str, Any] | None:
         """Return how fast the first view makes or translates pictures."""
-        sampler = self.trainer.sampler()
+        sampler, spec = self.trainer.sampler(), self.session.dataset.spec
         found = [view for view in sampler.views.values() if view.kind in ("sample", "translate")]
         if not found:
             return None
-        make = self._maker(found[0])
+        view = found[0]
+        # As `translate` and `sample` choose it.
+        settle(sampler, view, spec, self.session.settings.engine.size or 0)
+        make, batch = self._maker(sampler, view)
         make()
         times = []
         for _ in range(3):
             began = time.perf_counter()
             make()
             times.append(time.perf_counter() - began)
-        return {"view": found[0].summary, "images_per_s": USED / min(times)}
+        return {
+            "view": view.summary,
+            "images_per_s": USED / min(times),
+            "batch": batch,
+            "precision": sampler.hardware.precision,
+        }
 
-    def _maker(self, view: View) -> Callable[[], Any]:
-        sampler, spec = self.trainer.sampler(), self.session.dataset.spec
+    def _maker(self, sampler: Sampler, view: View) -> tuple[Callable[[], Any], int]:
+        """Return what makes `USED` pictures, and how many it makes at once."""
         if view.kind == "translate":
-            batch = self.session.loader.fixed("train", 1)[view.source]
-            images = batch.expand(USED, *batch.shape[1:]).contiguous()
-            return lambda: sampler.translate(view, images, [str(number) for number in range(USED)])
-        classes = spec.classes(view.label)
-        y = torch.eye(classes)[torch.arange(USED) % classes] if classes else None
-        z = sampler.latents(view, USED)
-        return lambda: sampler.sample(view, z, y)
+            one = self.session.loader.fixed("train", 1)[view.source]
+            names = [str(number) for number in range(TOGETHER)]
+            images = one.expand(TOGETHER, *one.shape[1:]).contiguous()
+            return lambda: [sampler.translate(view, images, names) for _ in range(USED // TOGETHER)], TOGETHER
+        z, y = sampler.latents(view, USED), some_asked(view, self.session.dataset.spec, USED)
+        return lambda: sampler.sample(view, z, y), CHUNK
 
 
 class Baseline:

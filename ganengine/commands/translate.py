@@ -57,8 +57,9 @@ class _Options:
     """cpu, cuda, cuda:1 ...; auto: a GPU where there is one."""
     threads: int | None = None
     """CPU threads; None: one per core."""
-    precision: Precision = "fp32"
-    """fp32 gives a picture the same bits whatever its batch mates; bf16 and auto are faster and do not."""
+    precision: Precision = "auto"
+    """auto: bfloat16 where the hardware multiplies it fast and pictures differ from those in float32 by less than a
+    level of 255 on average; fp32 gives a picture the same bits whatever its batch mates."""
 
 
 def translate(argv: Sequence[str]) -> int:
@@ -84,6 +85,7 @@ def translate(argv: Sequence[str]) -> int:
         precision=options.precision,
     )
     view = trained.sampler.view("translate", options.view)
+    trained.settle(view)
     translator = Translator(
         trained,
         view,
@@ -98,6 +100,8 @@ def translate(argv: Sequence[str]) -> int:
     failed = {**todo.left_out, **_translate_all(translator, todo, stop=options.bad_images == "fail")}
     for path, reason in failed.items():
         print(f"{path}: {reason}", file=sys.stderr)
+    if trained.note:
+        print(trained.note, file=sys.stderr)
     total = len(todo.jobs) + len(todo.left_out)
     print(f"{total - len(failed)} of {total} pictures translated to {options.target}", file=sys.stderr)
     return 1 if failed else 0

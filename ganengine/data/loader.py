@@ -19,7 +19,7 @@ from torch import Tensor
 from ganengine.data.batch import Batch
 from ganengine.data.dataset import BadPictureError, Dataset
 from ganengine.data.options import DataOptions
-from ganengine.data.pictures import to_signed
+from ganengine.data.pictures import mirrored, to_signed
 from ganengine.data.store import Arrays, read_at
 from ganengine.data.stream import Stream
 from ganengine.errors import DataError, GanengineError
@@ -264,7 +264,7 @@ class Loader:
                     left = (across * (array.shape[1] - size + 1)) >> BITS
                     top = (down * (array.shape[0] - size + 1)) >> BITS
                     array = array[top : top + size, left : left + size]
-                array = array[:, ::-1] if flip else array
+                array = mirrored(array) if flip else array
             elif field.ragged and (np.ndim(array) != 1 + len(field.shape) or np.shape(array)[1:] != field.shape):
                 raise DataError(
                     f"{type(self.dataset).__name__}.read: field {name}: expected any number of rows of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -29,15 +30,19 @@ class Sequential(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return what nn.Sequential returns."""
-        x, layers = input, list(self)
-        place = 0
-        while place < len(layers):
-            layer = layers[place]
-            behind = layers[place + 1] if place + 1 < len(layers) else None
-            joined = _joined(layer, behind, x) if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)) else None
-            x = layer(x) if joined is None else joined
-            place += 1 if joined is None else 2
-        return x
+        return run(list(self), input)
+
+
+def run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """Return what layers make of x, one after the other."""
+    place = 0
+    while place < len(layers):
+        layer = layers[place]
+        behind = layers[place + 1] if place + 1 < len(layers) else None
+        joined = _joined(layer, behind, x) if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)) else None
+        x = layer(x) if joined is None else joined
+        place += 1 if joined is None else 2
+    return x
 
 
 def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, x: Tensor) -> Tensor | None:

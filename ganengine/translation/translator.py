@@ -36,6 +36,8 @@ class Translator:
         tiling: how larger pictures are cut; None: they are translated whole.
         bits: of results; None: as each picture has.
         keep_alpha: put the transparency of a picture on its result.
+
+    Where the precision was left open, results of 16 bits are computed in float32.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Translator:
         start = 0
         for index in range(1, len(work) + 1):
             # A header's size may be that before an EXIF turn: only here sizes are certain.
-            if index == len(work) or work[index][1].pixels.shape != work[start][1].pixels.shape:
+            if index == len(work) or _kind(work[index][1]) != _kind(work[start][1]):
                 yield from self._alike(work[start:index], advance)
                 start = index
 
@@ -74,7 +76,8 @@ class Translator:
             for job, picture in work:
                 yield job, self._finished(self._in_tiles(job, picture, self.tiling, advance), picture)
             return
-        outputs = self._run(torch.stack([to_tensor(picture.pixels) for _, picture in work]), [j.name for j, _ in work])
+        images = torch.stack([to_tensor(picture.pixels) for _, picture in work])
+        outputs = self._run(images, [job.name for job, _ in work], work[0][1])
         advance(len(work) * height * width)
         for (job, picture), output in zip(work, outputs, strict=True):
             yield job, self._finished(to_levels(output, self.bits or picture.bits), picture)
@@ -85,7 +88,7 @@ class Translator:
 
         def run(tile: Tensor, place: str) -> Tensor:
             advance(height * width / runs)
-            return self._run(tile, [f"{job.name}@{place}"])
+            return self._run(tile, [f"{job.name}@{place}"], picture)
 
         return translate_tiles(picture.pixels, tiling, run, self.statistics, self.bits or picture.bits)
 
@@ -97,15 +100,22 @@ class Translator:
         cover = picture.cover.astype(np.float32) * (top / 255 if picture.cover.dtype == np.uint8 else top)
         return np.concatenate([result, np.floor(cover + 0.5).astype(result.dtype)], axis=2)
 
-    def _run(self, images: Tensor, names: Sequence[str]) -> Tensor:
-        """Pad to what the networks take, translate, crop."""
+    def _run(self, images: Tensor, names: Sequence[str], like: Picture) -> Tensor:
+        """Pad to what the networks take, translate, crop; `like` is a picture of the kind of all."""
         height, width = images.shape[-2:]
         multiple, minimum = self.view.multiple, self.view.minimum
         below, right = (max(-(-side // multiple) * multiple, minimum) - side for side in (height, width))
         if below or right:
             images = F.pad(images, (0, right, 0, below), mode="replicate")
         with _memory_told(height, width):
-            return self.trained.sampler.translate(self.view, images, names)[..., :height, :width]
+            # bfloat16 has 8 significant bits, fewer than these results.
+            exact = self.trained.automatic and (self.bits or like.bits) == 16
+            return self.trained.sampler.translate(self.view, images, names, exact=exact)[..., :height, :width]
+
+
+def _kind(picture: Picture) -> tuple[tuple[int, ...], Bits]:
+    """Return what pictures that are translated at once have in common."""
+    return picture.pixels.shape, picture.bits
 
 
 @contextmanager

@@ -101,8 +101,15 @@ def test_a_whole_step_beside_the_plain_loop(go: Go, pairs: Path) -> None:
     assert engine["gflop_per_step"] > 0
     assert engine["share_of_limit"] > 0
     assert engine["use"]["images_per_s"] > 0
+    assert (engine["use"]["batch"], engine["use"]["precision"]) == (8, "fp32")
     assert record["choices"]["precision"] == "fp32"
-    for word in ("plain loop", "where a step's time goes", "matrix products", "times the plain loop"):
+    for word in (
+        "plain loop",
+        "where a step's time goes",
+        "matrix products",
+        "times the plain loop",
+        "8 at once in fp32",
+    ):
         assert word in " ".join(done.err.split())
 
 

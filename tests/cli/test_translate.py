@@ -115,6 +115,26 @@ def test_in_bfloat16_a_result_is_the_same_up_to_rounding(source: Path, translate
         assert np.abs(eight - one).max() <= 8
 
 
+def test_the_precision_is_chosen_once_and_told(
+    source: Path, go: Go, trained: Path, translate: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: Tree
+) -> None:
+    """On any machine: as if it multiplied bfloat16 fast."""
+    monkeypatch.setattr("ganengine.hardware.fast_bfloat16", lambda device: True)
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (16, 16 * 3), dtype=np.uint16)
+    png.from_array(deep, "RGB;16").save(source / "deep.png")
+    for level, chosen in ((256.0, "bf16"), (0.0, "fp32")):
+        monkeypatch.setattr("ganengine.precision.LEVELS", level)
+        done = go("translate", trained, source, tmp_path / f"auto-{chosen}", "--threads", "1")
+        assert done.status == 0, done.err
+        assert [line.partition(":")[0] for line in done.err.splitlines() if " levels on average" in line] == [chosen]
+        translate(source, tmp_path / chosen, precision=chosen)
+    exact = (tmp_path / "fp32" / "deep.png").read_bytes()
+    assert tree(tmp_path / "auto-fp32") == tree(tmp_path / "fp32")
+    # Results of 16 bits are those of float32 all the same.
+    assert (tmp_path / "bf16" / "deep.png").read_bytes() != exact
+    assert tree(tmp_path / "auto-bf16") == {**tree(tmp_path / "bf16"), "deep.png": exact}
+
+
 def test_nothing_is_overwritten_unasked(source: Path, go: Go, translate: Go, tmp_path: Path, trained: Path) -> None:
     out = tmp_path / "out"
     (out / "sub").mkdir(parents=True)
@@ -291,10 +311,10 @@ def test_a_large_picture_goes_in_tiles(translate: Go, tmp_path: Path, paint: Pai
 def test_what_memory_does_not_hold_is_told(
     go: Go, trained: Path, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
 
     monkeypatch.setattr("ganengine.sampling.Sampler.translate", full)
-    done = go("translate", trained, paint(tmp_path / "0.png", 30, 20), tmp_path / "out")
+    done = go("translate", trained, paint(tmp_path / "0.png", 30, 20), tmp_path / "out", "--precision", "fp32")
     assert done.status == 2
     assert "memory does not suffice for 30x20 pixels at once. Use --tile 512" in done.err

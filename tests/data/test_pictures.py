@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from ganengine.data import pictures
 from ganengine.data.dataset import BadPictureError
 from ganengine.data.headers import read_header
 from ganengine.data.pictures import (
@@ -367,3 +368,16 @@ def test_a_sheet_of_unequal_columns():
 def test_a_sheet_holds_every_picture(margin, n, columns):
     page = sheet(torch.full((n, 1, 3, 5), -1.0), columns=columns, margin=margin)
     assert (page == 0).sum() == n * 15
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+def test_mirrored(channels, dtype):
+    array = np.arange(4 * 5 * channels).reshape(4, 5, channels).astype(dtype)
+    kept = array.copy()
+    for view in (array, array[1:3, 1:4]):  # a crop is a view
+        mirrored = pictures.mirrored(view)
+        assert np.array_equal(mirrored, view[:, ::-1])
+        assert mirrored.flags.c_contiguous
+        assert mirrored.dtype == dtype
+    assert np.array_equal(array, kept)
