@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,13 @@ class Fading(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a = nn.Parameter(torch.tensor(0.25, dtype=torch.float64))
+        self.encoder = nn.Identity()
+
+    def decoder(self, code: Tensor) -> Tensor:
+        return self.a * code
 
     def forward(self, v: Tensor) -> Tensor:
-        return self.a * v
+        return self.decoder(self.encoder(v))
 
 
 class Painter(nn.Module):
@@ -52,16 +57,31 @@ class Painter(nn.Module):
 def test_losses_by_hand() -> None:
     real = torch.tensor([0.8, -0.4], dtype=torch.float64).reshape(2, 1, 1, 1).expand(-1, -1, 2, 2)
     step = Step({"G": Painter(), "D": Fading()}, Batch({"real": real}, torch.arange(2)), Progress(), seed=0)
-    built = losses.build(BEGANConfig(gamma=0.5))
+    built = losses.build(BEGANConfig(gamma=0.5, repel=0))
     d, g = built["d"](step), built["g"](step)
     assert d["real"].tolist() == pytest.approx([0.6, 0.3])
     assert d["fake"].tolist() == pytest.approx([0.3, 0.3])
     assert torch.equal(d["fake"], g["g"])  # one pass for both
+    assert set(g) == {"g"}  # repel 0: the paper's game
     assert {name: float(value) for name, value in step.measures.items()} == pytest.approx({"real": 0.45, "fake": 0.3})
     assert float(step.reports["M"]) == pytest.approx(0.45 + abs(0.5 * 0.45 - 0.3))
     # R(G(z)) = (1 - a) b: D's gradient with respect to a is -b, G's with respect to b is 1 - a
     assert torch.autograd.grad(d["fake"].mean(), step["D"].a, retain_graph=True)[0].item() == pytest.approx(-0.4)
     assert torch.autograd.grad(g["g"].mean(), step["G"].b)[0].item() == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ([[1.0, 0.0], [2.0, 0.0]], 1.0),  # one way
+        ([[1.0, 0.0], [-3.0, 0.0]], 1.0),  # opposite counts as one way: the cosine is squared
+        ([[1.0, 0.0], [0.0, 5.0]], 0.0),  # at right angles
+        ([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], 1 / 3),  # pairs: 0, 1/2, 1/2
+        ([[1.0, 0.0]], 0.0),  # nothing to be like
+    ],
+)
+def test_how_alike_codes_are(code: list[list[float]], expected: float) -> None:
+    assert float(losses.alike(torch.tensor(code, dtype=torch.float64))) == pytest.approx(expected)
 
 
 @settings(deadline=None, max_examples=50)
@@ -80,7 +100,9 @@ def test_k_follows_its_formula_and_stays_in_bounds(
 def test_steps_are_those_of_the_paper() -> None:
     """Three steps of the engine against a loop in float64: step t weighs with k_t, both players at once."""
     subject = Subject("began", None)
-    config = dataclasses.replace(subject.settings.config, lambda_k=0.5, lr=1e-3, lr_rule="constant", gamma=0.7)
+    config = dataclasses.replace(
+        subject.settings.config, lambda_k=0.5, lr=1e-3, lr_rule="constant", gamma=0.7, repel=0.3
+    )
     engine = dataclasses.replace(subject.settings.engine, precision="fp32", ema_images=0)
     with subject.trainer(dataclasses.replace(subject.settings, config=config, engine=engine)) as trainer:
         mine: dict[str, Any] = {name: copy.deepcopy(net).double() for name, net in trainer.players.items()}
@@ -106,7 +128,9 @@ def test_steps_are_those_of_the_paper() -> None:
             on_real = (real - mine["D"](real)).abs().mean()
             on_fake = (fake - mine["D"](fake)).abs().mean()
             d = torch.autograd.grad(on_real - k * on_fake, list(mine["D"].parameters()), retain_graph=True)
-            g = torch.autograd.grad(on_fake, list(mine["G"].parameters()))
+            code = mine["D"].encoder(fake)
+            cosines = [torch.cosine_similarity(a, b, 0) ** 2 for a, b in permutations(code, 2)]
+            g = torch.autograd.grad(on_fake + 0.3 * torch.stack(cosines).mean(), list(mine["G"].parameters()))
             for name, gradients in (("D", d), ("G", g)):
                 for parameter, gradient in zip(mine[name].parameters(), gradients, strict=True):
                     parameter.grad = gradient
@@ -170,8 +194,19 @@ def test_rates_of_each_rule() -> None:
 
 
 def test_going_on_keeps_k_and_the_rule_exactly(tmp_path: Path) -> None:
-    words = ["--size", "16", "--batch", "2", "--latent", "4", "--filters", "2", "--lambda-k", "0.5", "--gamma", "0.9"]
-    words += ["--lr-rule", "plateau", "--patience", "2", "--tick-every", "1", "--threads", "1", "--preview", "0"]
+    words = ["--size", "16", "--batch", "2", "--latent", "4", "--filters", "2", "--lambda-k", "0.1", "--gamma", "0.9"]
+    words += [
+        "--lr-rule",
+        "plateau",
+        "--patience",
+        "2",
+        "--tick-every",
+        "1",
+        "--threads",
+        "1",
+        "--preview",
+        "0",
+    ]
 
     def run(name: str, steps: int) -> Path:
         out = tmp_path / name

@@ -33,19 +33,31 @@ def conv(inputs: int, outputs: int) -> int:
 
 @pytest.mark.parametrize(("size", "n", "channels"), [(32, 16, 1), (64, 12, 3), (16, 4, 2)])
 def test_networks_of_the_paper(size: int, n: int, channels: int) -> None:
-    networks = build(BEGANConfig(filters=n), spec(size, channels=channels), STAGE)
-    G, D = networks["G"], networks["D"]
     levels = {16: 1, 32: 2, 64: 3}[size]
-    decoder = 64 * 64 * n + 64 * n + 2 * (levels + 1) * conv(n, n) + conv(n, channels)
-    encoder = conv(channels, n) + (levels + 1) * n * 64 * 64 + 64
+    latent = 64 if size > 32 else 16
+    networks = build(BEGANConfig(filters=n, latent=latent), spec(size, channels=channels), STAGE)
+    G, D = networks["G"], networks["D"]
+    decoder = latent * 64 * n + 64 * n + 2 * (levels + 1) * conv(n, n) + conv(n, channels)
+    encoder = conv(channels, n) + (levels + 1) * n * 64 * latent + latent
     encoder += sum(2 * conv(j * n, j * n) for j in range(1, levels + 2))
     encoder += sum(conv(j * n, (j + 1) * n) for j in range(1, levels + 1))
     assert (count(G), count(D)) == (decoder, encoder + decoder)
-    assert D.get_submodule("encoder")(torch.zeros(2, channels, size, size)).shape == (2, 64)
+    assert D.get_submodule("encoder")(torch.zeros(2, channels, size, size)).shape == (2, latent)
     kinds = {type(module).__name__ for net in (G, D) for module in net.modules() if not list(module.children())}
     assert kinds == {"Linear", "Unflatten", "Conv2d", "ELU", "Upsample", "Flatten"}  # no norm, nothing that squashes
     last = [list(net.modules())[-1] for net in (G, D)]
     assert all(isinstance(layer, nn.Conv2d) for layer in last)
+
+
+def test_a_new_network_tells_latents_and_pictures_apart() -> None:
+    """With torch's own weights all that leaves these many layers is a constant, and G begins as one picture."""
+    torch.manual_seed(0)
+    networks = build(BEGANConfig(), spec(32), STAGE)
+    with torch.no_grad():
+        made = networks["G"](torch.rand(64, 16) * 2 - 1)
+        code = networks["D"].get_submodule("encoder")(torch.rand(64, 1, 32, 32).round() * 2 - 1)
+    assert made.std(0).mean() > 0.03
+    assert code.std(0).mean() > 0.03
 
 
 def test_readme_tells_how_large_they_are() -> None:
@@ -79,8 +91,8 @@ def test_other_data_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("latent", 0), ("filters", 0), ("gamma", 0.0), ("gamma", 1.5), ("lambda_k", 0.0), ("lr", -1.0), ("patience", 0),
-     ("halve_every", 0), ("lr_floor", -1.0), ("betas", (0.5, 1.0))],
+    [("latent", 0), ("filters", 0), ("gamma", 0.0), ("gamma", 1.5), ("lambda_k", 0.0), ("repel", -0.1),
+     ("lr", -1.0), ("patience", 0), ("halve_every", 0), ("lr_floor", -1.0), ("betas", (0.5, 1.0))],
 )  # fmt: skip
 def test_numbers_outside_their_range_are_refused(option: str, value: object) -> None:
     with pytest.raises(UserError, match=f"--{option.replace('_', '-')}: expected "):

@@ -17,15 +17,17 @@ class BEGANConfig:
         UserError: a number outside what makes sense.
     """
 
-    latent: int = 64
+    latent: int = 16
     """Numbers in a latent z, and in what D's encoder makes of a picture."""
     filters: int = 16
     """Channels of the decoders, and of D's encoder at full size, n; there 2 n, 3 n ... at each smaller size."""
-    gamma: float = 0.5
+    gamma: float = 0.7
     """Diversity ratio: what E R(G(z)) / E R(x) is held at. Smaller is sharper and less varied."""
-    lambda_k: float = 0.01
+    lambda_k: float = 0.1
     """How fast k follows gamma R(x) - R(G(z))."""
-    lr: float = 4e-4
+    repel: float = 0.1
+    """Weight of the squared cosine between D's codes of G's pictures, in G's loss: how hard samples push apart."""
+    lr: float = 1e-3
     """Learning rate of Adam for both networks."""
     lr_rule: Literal["constant", "plateau", "halving"] = "constant"
     """plateau: halved each time that M has not fallen for --patience steps; halving: every --halve-every steps."""
@@ -44,6 +46,7 @@ class BEGANConfig:
             *((name, getattr(self, name) >= 1, "at least 1") for name in ("latent", "filters")),
             ("gamma", 0 < self.gamma <= 1, "above 0, at most 1"),
             ("lambda_k", 0 < self.lambda_k < inf, "above 0"),
+            ("repel", 0 <= self.repel < inf, "0 or more"),
             ("lr", 0 < self.lr < inf, "above 0"),
             ("lr_floor", 0 <= self.lr_floor < inf, "0 or more"),
             *((name, getattr(self, name) >= 1, "at least 1") for name in ("patience", "halve_every")),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from ganengine.errors import UserError
+from ganengine.nn.init import initialise
 from ganengine.variant import DataSpec, Stage
-from torch import nn
+from torch import Tensor, nn
 
 from ganengine_began.config import BEGANConfig
 
@@ -15,7 +17,7 @@ SMALLEST = 8
 def build(config: BEGANConfig, data_spec: DataSpec, stage: Stage) -> dict[str, nn.Module]:
     """Return G: z [N, latent] -> pictures, and D: pictures -> their reconstructions. Neither ends in a squashing.
 
-    Weights start as torch has them.
+    Weights start by Glorot's rule: torch's own are so small that nothing of a picture passes these many layers.
 
     Raises:
         UserError: the data are no pictures, or no squares of 8 pixels doubled once or more.
@@ -30,7 +32,14 @@ def build(config: BEGANConfig, data_spec: DataSpec, stage: Stage) -> dict[str, n
             f"began: expected squares of 8 pixels doubled once or more (16, 32, 64 ...), got {height} x {width}. "
             f"Use --size {SMALLEST << levels}."
         )
-    return {"G": Decoder(config, channels, levels), "D": Autoencoder(config, channels, levels)}
+    networks: dict[str, nn.Module] = {
+        "G": Decoder(config, channels, levels),
+        "D": Autoencoder(config, channels, levels),
+    }
+    for network in networks.values():
+        # The engine seeds torch's generator around this call.
+        initialise(network, "glorot", torch.default_generator)
+    return networks
 
 
 class Decoder(nn.Sequential):
@@ -53,7 +62,7 @@ class Decoder(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(n, channels, 3, padding=1))
 
 
-class Autoencoder(nn.Sequential):
+class Autoencoder(nn.Module):
     """C n k3; at each size j n channels: two C k3, then one of stride 2 to (j + 1) n; FC to h; a decoder of its own.
 
     Each convolution has an ELU; h is linear.
@@ -74,8 +83,12 @@ class Autoencoder(nn.Sequential):
             layers += _convolution(level * n, (level + 1) * n, stride=2) if level <= levels else []
         encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear((levels + 1) * n * SMALLEST**2, config.latent))
         super().__init__()
-        self.add_module("encoder", encoder)
-        self.add_module("decoder", Decoder(config, channels, levels))
+        self.encoder, self.decoder = encoder, Decoder(config, channels, levels)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the reconstructions, of the shape of the pictures."""
+        made: Tensor = self.decoder(self.encoder(pictures))
+        return made
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:

@@ -25,10 +25,13 @@ def ganengine_variants() -> list[Variant]:
             schedule="ganengine_began.schedule:build",
             views="ganengine_began.views:build",
             data="glyphs",
-            defaults={"size": 32, "batch": 16, "flip": False, "preview": 64, "ema-images": 2000, "horizon": 50_000},
+            defaults={"size": 16, "batch": 16, "flip": False, "preview": 64, "ema-images": 2000, "horizon": 50_000},
             presets={
                 "paper": {
                     "size": 128,
+                    "latent": 64,
+                    "gamma": 0.5,
+                    "repel": 0.0,
                     "filters": 128,
                     "batch": 16,
                     "lambda-k": 0.001,
@@ -41,6 +44,9 @@ def ganengine_variants() -> list[Variant]:
                 },
                 "published-code": {
                     "size": 64,
+                    "latent": 64,
+                    "gamma": 0.5,
+                    "repel": 0.0,
                     "filters": 128,
                     "batch": 16,
                     "lambda-k": 0.001,
@@ -53,6 +59,13 @@ def ganengine_variants() -> list[Variant]:
                     "ema-images": 0,
                 },
             },
-            smallest={"size": 16, "batch": 2, "latent": 4, "filters": 2, "lr-rule": "plateau", "patience": 2},
+            smallest={
+                "size": 16,
+                "batch": 2,
+                "latent": 4,
+                "filters": 2,
+                "lr-rule": "plateau",
+                "patience": 2,
+            },
         )
     ]

@@ -22,19 +22,19 @@ LOWER = 0.99
 def build(config: BEGANConfig) -> Schedule:
     """Return a group of D and G, with k and what the plateau rule remembers as measured state.
 
-        d: R(x) - k_t R(G(z)),  g: R(G(z)),  k_{t+1} = clip_[0,1](k_t + lambda_k (gamma E R(x) - E R(G(z)))),  k_0 = 0
+        d: R(x) - k_t R(G(z)),  g: R(G(z)) + repel * alike
+        k_{t+1} = clip_[0,1](k_t + lambda_k (gamma E R(x) - E R(G(z)))),  k_0 = 0
 
     Step t trains with k_t, the state as step t - 1 left it, and its own errors make k_{t+1}: no step waits for its own.
 
     Paper: 1703.10717, equation 6; Adam, halving and floor as in published code.
     """
     d = Phase("d", ("D",), "d", "d", weights={"fake": _minus_k})
-    g = Phase("g", ("G",), "g", "g")
+    g = Phase("g", ("G",), "g", "g", weights={"repel": config.repel} if config.repel else {})
     optimizer = Optimizer(_rate(config), options={"betas": config.betas})
     plateau = dict.fromkeys(("M", "lowest", "stalled", "halvings"), 0.0) if config.lr_rule == "plateau" else {}
-    return Schedule(
-        (Stage((Group((d, g)),)),), {"d": optimizer, "g": optimizer}, {"k": 0.0, **plateau}, _update(config)
-    )  # fmt: skip
+    state = {"k": 0.0, **plateau}
+    return Schedule((Stage((Group((d, g)),)),), {"d": optimizer, "g": optimizer}, state, _update(config))
 
 
 def _minus_k(progress: Progress, state: State) -> Any:
