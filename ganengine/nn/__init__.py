@@ -8,6 +8,7 @@ from ganengine.nn.minibatch_std import MinibatchStd
 from ganengine.nn.norm import BatchNorm2d, InstanceNorm2d
 from ganengine.nn.pixel_norm import PixelNorm
 from ganengine.nn.reference_norm import ReferenceNorm, WithReference
+from ganengine.nn.resampled import conv_pool2d, up_conv2d
 from ganengine.nn.spectral_norm import SpectralNorm, spectral_norm
 from ganengine.nn.together import together
 
@@ -24,6 +25,8 @@ __all__ = [
     "ReferenceNorm",
     "SpectralNorm",
     "WithReference",
+    "conv_pool2d",
     "spectral_norm",
     "together",
+    "up_conv2d",
 ]

@@ -90,11 +90,12 @@ def spectral_norm(network: nn.Module, generator: Generator) -> int:
         axis = 1 if isinstance(layer, _TRANSPOSED) else 0
         rule = SpectralNorm(cast(Tensor, layer.weight), axis, generator).train(layer.training)
         parametrize.register_parametrization(layer, "weight", rule)
-        layer.register_forward_pre_hook(_follow)
+        layer.register_forward_pre_hook(follow)
     return len(layers)
 
 
-def _follow(layer: Any, inputs: Any) -> None:
+def follow(layer: Any, inputs: Any) -> None:
+    """Move the vectors of a layer's rule, before a pass in training."""
     # A plain function of the layer: a copy of a network copies its hooks, which must then see the copy.
     rule = layer.parametrizations.weight[0]
     if layer.training and rule.track_running_stats:

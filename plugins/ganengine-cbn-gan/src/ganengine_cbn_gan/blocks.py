@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from ganengine.nn import ConditionalBatchNorm2d
+from ganengine.nn import ConditionalBatchNorm2d, conv_pool2d, up_conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,7 +53,7 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return [N, outputs, 2 H, 2 W] for x [N, inputs, H, W] and labels [N] or weights [N, conditions]."""
-        h = self.conv1(up(self.norm1(x, y)))
+        h = up_conv2d(self.conv1, self.norm1(x, y))
         # A convolution of one pixel and the repetition of pixels commute; this order computes a quarter.
         result: Tensor = self.conv2(self.norm2(h, y)) + up(self.skip(x))
         return result
@@ -80,10 +80,9 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [N, outputs, H / 2, W / 2] or [N, outputs, H, W] for x [N, inputs, H, W]."""
-        h = self.conv2(self.conv1(x if self.first else x.relu()).relu())
-        if self.down:
-            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
-        result: Tensor = h + self.skip(x)
+        h = self.conv1(x if self.first else x.relu()).relu()
+        h = conv_pool2d(self.conv2, h) if self.down else self.conv2(h)
+        result: Tensor = h + self.skip(F.avg_pool2d(x, 2) if self.down else x)
         return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from ganengine.errors import UserError
-from ganengine.nn import BatchNorm2d
+from ganengine.nn import BatchNorm2d, conv_pool2d, up_conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [N, C, 2 H, 2 W]."""
-        hidden = self.conv1(F.interpolate(self.norm1(x).relu(), scale_factor=2))
+        hidden = up_conv2d(self.conv1, self.norm1(x).relu())
         # A kernel of 1 sees single pixels, so it may stand before the enlargement, on a quarter of them.
         result: Tensor = self.conv2(self.norm2(hidden).relu()) + F.interpolate(self.skip(x), scale_factor=2)
         return result
@@ -50,11 +50,11 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [N, outputs, H / 2, W / 2], or [N, outputs, H, W]."""
-        hidden = self.conv2(self.between(self.conv1(self.before(x))))
+        hidden = self.between(self.conv1(self.before(x)))
         if not self.halve:
-            return torch.add(self.skip(x), hidden)
+            return torch.add(self.skip(x), self.conv2(hidden))
         # Means and kernels of 1 change places freely: the skip works on a quarter of the pixels.
-        return torch.add(self.skip(F.avg_pool2d(x, 2)), F.avg_pool2d(hidden, 2))
+        return torch.add(self.skip(F.avg_pool2d(x, 2)), conv_pool2d(self.conv2, hidden))
 
 
 def networks(config: FamilyConfig, channels: int, side: int) -> tuple[nn.Module, nn.Module]:
