@@ -61,6 +61,8 @@ class Critic(nn.Module):
         self.out = nn.Linear(3 * SIDE**2, 1, dtype=torch.float64)
 
     def forward(self, pictures: Tensor, texts: Tensor) -> Tensor:
+        if texts.ndim == 3:
+            return torch.stack([self(pictures, each) for each in texts])
         x = pictures.flatten(1)
         logits: Tensor = self.out(torch.cat((x.square(), x * texts[:, :1], x * texts[:, 1:]), 1)).flatten()
         return logits
@@ -114,8 +116,13 @@ def test_gan_int_cls_by_hand(cls: bool, int_texts: bool) -> None:
         wanted["wrong"] = softplus(D(x, t[order]))
     torch.testing.assert_close(found, wanted)
     # The weights make these -log s_r - 1/2 [log(1 - s_w) + log(1 - s_f)], and -log s_r - log(1 - s_f) without cls.
-    (phase, _) = schedule.build_int_cls(config).stages[-1].phases
+    (phase, penalty, _) = schedule.build_int_cls(config).stages[-1].phases
     assert phase.weights == ({"wrong": 0.5, "fake": 0.5} if cls else {})  # type: ignore[union-attr]
+    assert (penalty.weights, penalty.every, penalty.optimizer) == ({"r1": 0.5}, 4, "d")  # type: ignore[union-attr]
+    # d/dx of w1 x^2 + w2 x t1 + w3 x t2 is 2 w1 x + w2 t1 + w3 t2.
+    w1, w2, w3 = D.out.weight.detach().chunk(3, 1)
+    rise = 2 * w1 * x.flatten(1) + w2 * t[:, :1] + w3 * t[:, 1:]
+    torch.testing.assert_close(built["penalty"](step), {"r1": rise.square().sum(1)})
     (slope,) = torch.autograd.grad(sum(term.sum() for term in found.values()), D.out.weight, retain_graph=True)
     assert slope.abs().sum() > 0
     terms = built["g"](step)
@@ -159,8 +166,16 @@ def test_stackgan_by_hand() -> None:
         torch.testing.assert_close(built[g](step), {"g": softplus(-critic(fake, t)), "kl": t.sum(1)})
     plan = schedule.build_stack(config)
     assert [(stage.name, stage.size) for stage in plan.stages] == [("text", 16), ("stage-1", 16), ("stage-2", None)]
-    assert [phase.weights for phase in plan.phases(2)] == [{"wrong": 0.5, "fake": 0.5}, {"kl": 0.02}]
-    assert all(phase.hold == ("G0",) for phase in plan.phases(2))
+    assert [phase.weights for phase in plan.phases(2)] == [{"wrong": 0.5, "fake": 0.5}, {"r1": 0.5}, {"kl": 0.02}]
+    assert [(phase.params, phase.loss) for phase in plan.phases(1)] == [
+        (("D0",), "d0"), (("D0",), "penalty0"), (("G0",), "g0")
+    ]  # fmt: skip
+    assert all(phase.hold == ("G0",) for phase in plan.phases(2) if phase.loss in ("d", "g"))
+
+
+def test_without_a_weight_there_is_no_penalty() -> None:
+    plan = schedule.build_stack(StackConfig(penalty_weight=0.0))
+    assert [phase.loss for stage in (1, 2) for phase in plan.phases(stage)] == ["d0", "g0", "d", "g"]
 
 
 @pytest.mark.parametrize(

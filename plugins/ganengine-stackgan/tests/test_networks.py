@@ -97,6 +97,21 @@ def test_counts_of_the_papers_networks() -> None:
     assert all(not p.requires_grad for n in ("E", "G0") for p in second[n].parameters())
 
 
+def test_logits_of_several_texts_are_those_of_each_and_gain_the_product() -> None:
+    """By hand from the layers; on pictures of 8 x 8, whose features are 4 x 4."""
+    torch.manual_seed(0)
+    config = IntClsConfig(d_filters=3, condition=2, embedding=5)
+    D = networks.Discriminator(config, 5, 3, 1).eval()
+    pictures, texts = torch.randn(2, 3, 8, 8), torch.randn(4, 2, 5)
+    found = D(pictures, texts)
+    torch.testing.assert_close(found, torch.stack([D(pictures, each) for each in texts]))
+    seen, project = D.look(pictures), D.project
+    assert project is not None
+    product = torch.einsum("nchw,echw,ne->n", seen, project.weight, texts[0]) / math.sqrt(5)
+    D.project = None
+    torch.testing.assert_close(found[0] - D(pictures, texts[0]), product)
+
+
 def sides(network: nn.Module, *inputs: Tensor) -> list[int]:
     """Return the sides of the features after each change of size."""
     seen: list[int] = []
@@ -145,7 +160,15 @@ def test_what_does_not_fit_is_refused(config: IntClsConfig | StackConfig, size: 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"low": 12}, {"low": 4}, {"kl": -1.0}, {"blocks": 0}, {"g_filters": 6}, {"betas": (0.5, 1.0)}, {"latent": 0}],
+    [
+        {"low": 12},
+        {"low": 4},
+        {"kl": -1.0},
+        {"blocks": 0},
+        {"g_filters": 6},
+        {"betas": (0.5, 1.0)},
+        {"latent": 0},
+    ],
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(wrong)).replace('_', '-')}: expected"):

@@ -65,7 +65,7 @@ def test_sentences_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
 
     def drawn(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        status = main(["sample", str(run), *map(str, words)])
+        status = main(["sample", str(run), "--precision", "fp32", *map(str, words)])
         return (status, *capsys.readouterr())
 
     for words, name, size in (

@@ -33,6 +33,7 @@ from torch.nn.functional import interpolate
 ROOT = Path(__file__).parents[1]
 SIZE = 32
 PAIRS = 1000
+ONE_WORD = ("digit", "colour", "place")
 BRIGHT = 0.0
 """Of a pixel's strongest channel in [-1, 1], from which on its hue counts."""
 
@@ -85,22 +86,51 @@ def asked(run: Path, view: str, times: int = 4) -> tuple[Tensor, list[tuple[int,
     return trained.sampler.sample(found, z, ids.repeat(times, 1)), turns * times
 
 
-def told_apart(run: Path) -> float:
-    """Return the share of held-out pictures for which D(x, t) > D(x, t'), t' a caption of another combination."""
+def reworded(turn: tuple[int, ...], kind: str, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Return another combination: `any` of the other 149, or with another `digit`, `colour` or `place` alone."""
+    counts = (len(DIGITS), len(HUES), len(PLACES))
+    moved = rng.integers(1, counts)  # by 1 to K - 1 places around the circle, so never to itself
+    if kind == "any":
+        place = np.ravel_multi_index(turn, counts) + rng.integers(1, np.prod(counts))
+        return tuple(map(int, np.unravel_index(place % np.prod(counts), counts)))
+    at = ONE_WORD.index(kind)
+    return tuple((one + int(moved[n]) * (n == at)) % counts[n] for n, one in enumerate(turn))
+
+
+def told_apart(run: Path) -> dict[str, float]:
+    """Return the shares of held-out pictures for which D(x, t) > D(x, t'), by how t' differs from t.
+
+    `any`: t' is of any other combination, all alike; `digit`, `colour`, `place`: of one that differs in this word
+    alone; `one word`: the mean of these three. All phrases take turns.
+    """
     trained = Trained(RunFolder.open(run))
     networks, data = trained.sampler.networks, CaptionedGlyphs("", DataOptions(size=SIZE))
-    samples = [data.read("test", index, SIZE) for index in range(PAIRS)]
-    x = torch.from_numpy(np.stack([sample["real"] for sample in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    ids = torch.from_numpy(np.stack([sample["captions"][i % 4] for i, sample in enumerate(samples)]))
-    wrong = ids.roll(7, 0)  # the combinations come in a period of 50
-    with torch.no_grad(), evaluating(networks):
-        E, D = networks["E"], networks["D"]
-        return float((D(x, E(ids)) > D(x, E(wrong))).double().mean())
+    x = np.stack([data.read("test", index, SIZE)["real"] for index in range(PAIRS)])
+    pictures = torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1
+    turns = [data.turns["test"][index % len(data.turns["test"])] for index in range(PAIRS)]
+    rng = np.random.default_rng(0)
+
+    def told(turns: list[tuple[int, int, int]]) -> Tensor:
+        ids = np.stack([encode(phrases(*turn)[i % 4], SIZE) for i, turn in enumerate(turns)])
+        with torch.no_grad(), evaluating(networks):
+            logits: Tensor = networks["D"](pictures, networks["E"](torch.from_numpy(ids)))
+        return logits
+
+    right = told(turns)
+    found = {
+        kind: float((right > told([reworded(turn, kind, rng) for turn in turns])).double().mean())
+        for kind in ("any", *ONE_WORD)
+    }
+    return {**found, "one word": float(np.mean([found[kind] for kind in ONE_WORD]))}
 
 
 @pytest.mark.quality
 def test_gan_int_cls_draws_what_is_said(tmp_path: Path, judge: tuple[Judge, Any]) -> None:
-    """Colour in 90 %, digit in 80 % of samples; D prefers the right caption in 90 % of held-out pairs."""
+    """Colour in 90 %, digit in 80 % of samples; on held-out pairs D prefers the right caption in 90 %.
+
+    Wrong captions differ in one word. Those of any other combination mostly differ in two or three: without cls a D
+    that has only seen fakes disobey refuses 90 % and more of these as well, so they do not show what cls is for.
+    """
     minutes = "8"
     runs = {}
     for name, words in (("cls", []), ("without", ["--no-cls"])):
@@ -112,8 +142,8 @@ def test_gan_int_cls_draws_what_is_said(tmp_path: Path, judge: tuple[Judge, Any]
     print(f"gan-int-cls, {minutes} minutes, {images} images: {found}; right caption preferred: {pairs}")
     assert found["colour"] >= 0.9
     assert found["digit"] >= 0.8
-    assert pairs["cls"] >= 0.9
-    assert pairs["without"] <= pairs["cls"] - 0.1
+    assert pairs["cls"]["one word"] >= 0.9
+    assert pairs["without"]["one word"] <= pairs["cls"]["one word"] - 0.1
 
 
 @pytest.mark.quality
@@ -155,3 +185,16 @@ def test_colours_are_told_by_their_hue() -> None:
         picture = torch.from_numpy(data.read("test", index, SIZE)["real"]).permute(2, 0, 1) / 127.5 - 1
         assert nearest_colour(picture) == data.turns["test"][index][1]
     assert nearest_colour(torch.full((3, 4, 4), -1.0)) == -1
+
+
+@pytest.mark.parametrize("kind", ["any", *ONE_WORD])
+def test_wrong_captions_differ_where_they_should(kind: str) -> None:
+    rng, turn = np.random.default_rng(3), (9, 4, 2)
+    drawn = [reworded(turn, kind, rng) for _ in range(3000)]
+    assert turn not in drawn
+    if kind == "any":
+        assert len(set(drawn)) == 149
+    else:
+        at = ONE_WORD.index(kind)
+        assert {each[at] for each in drawn} == set(range((10, 5, 3)[at])) - {turn[at]}
+        assert all(each[:at] + each[at + 1 :] == turn[:at] + turn[at + 1 :] for each in drawn)

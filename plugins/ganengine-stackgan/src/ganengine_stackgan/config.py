@@ -40,6 +40,12 @@ class TextConfig:
     """D also sees real pictures with wrong texts, and calls them wrong (1605.05396, algorithm 1: CLS)."""
     d_filters: int = 32
     """Channels of D's first layer; twice as many in each layer after it."""
+    d_product: bool = True
+    """D also sees the inner product of text and features of the picture; in the papers it only sees them joined."""
+    penalty_weight: float = 1.0
+    """gamma of the R1 penalty on D's gradient at real pictures, weighted by gamma / 2; 0, as in the papers: none."""
+    penalty_every: int = 4
+    """Penalise at every n-th step only, n times as strongly."""
     lr: float = 5e-4
     """Learning rate of generators; 2e-4 in the papers."""
     d_lr: float | None = None
@@ -56,6 +62,8 @@ class TextConfig:
             *((name, getattr(self, name) >= 1, "at least 1") for name in whole),
             *((name, 0 < getattr(self, name) < inf, "above 0") for name in ("text_lr", "lr")),
             ("d_lr", self.d_lr is None or 0 < self.d_lr < inf, "above 0"),
+            ("penalty_weight", 0 <= self.penalty_weight < inf, "0 or more"),
+            ("penalty_every", self.penalty_every >= 1, "at least 1"),
             ("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1"),
             ("halve_every", self.halve_every >= 0, "0 or more"),
         )
@@ -114,7 +122,7 @@ class StackConfig(TextConfig):
 
     low: int = 16
     """Side of the pictures of stage I; 64 in the paper."""
-    low_images: int = 150_000
+    low_images: int = 100_000
     """Pictures of stage I."""
     settle: bool = True
     """Stage I's learning rates fall to 0 over its second half, so that what is frozen has come to rest."""

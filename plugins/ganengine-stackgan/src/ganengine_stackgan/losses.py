@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import torch
 from ganengine.losses.adversarial import NONSATURATING
+from ganengine.losses.penalties import r1_penalty
 from ganengine.step import Step
 from torch import Tensor
 
@@ -24,7 +25,7 @@ Draw: TypeAlias = Callable[[Step], "tuple[Tensor, Tensor | None]"]
 
 
 def build_int_cls(config: IntClsConfig) -> dict[str, Callable[[Step], Terms]]:
-    """Return the losses `text`, `d` and `g` of gan-int-cls.
+    """Return the losses `text`, `d`, `penalty` and `g` of gan-int-cls.
 
     G's term `int` is -log s of D(G(z, u), u) at u = b t + (1 - b) t', t' the text of another picture.
 
@@ -49,11 +50,16 @@ def build_int_cls(config: IntClsConfig) -> dict[str, Callable[[Step], Terms]]:
             terms["int"] = game.g(step["D"](made, between))
         return terms
 
-    return {"text": match, "d": partial(tell_apart, config=config, name="D", fake=fake), "g": g}
+    return {
+        "text": match,
+        "d": partial(tell_apart, config=config, name="D", fake=fake),
+        "penalty": partial(penalise, config=config, name="D"),
+        "g": g,
+    }
 
 
 def build_stack(config: StackConfig) -> dict[str, Callable[[Step], Terms]]:
-    """Return the losses `text`, `d0`, `g0` of stage I and `d`, `g` of stage II.
+    """Return the losses `text`; `d0`, `penalty0` and `g0` of stage I; `d`, `penalty` and `g` of stage II.
 
     Paper: 1612.03242, equations 3 to 6.
     """
@@ -82,7 +88,9 @@ def build_stack(config: StackConfig) -> dict[str, Callable[[Step], Terms]]:
         "text": match,
         "d0": partial(tell_apart, config=config, name="D0", fake=sketch),
         "g0": partial(please, config=config, name="D0", fake=sketch),
+        "penalty0": partial(penalise, config=config, name="D0"),
         "d": partial(tell_apart, config=config, name="D", fake=refined),
+        "penalty": partial(penalise, config=config, name="D"),
         "g": partial(please, config=config, name="D", fake=refined),
     }
 
@@ -90,14 +98,23 @@ def build_stack(config: StackConfig) -> dict[str, Callable[[Step], Terms]]:
 def tell_apart(step: Step, config: TextConfig, name: str, fake: Draw) -> Terms:
     """Return the terms `real`, `fake` and, with cls, `wrong` of the discriminator `name`, each [N]."""
     game, D = NONSATURATING(), step[name]
-    real, texts = step.batch["real"], embedded(step, config)
+    texts = embedded(step, config)
     made, _ = fake(step)
-    right, wrong = D(real, texts), D(made.detach(), texts)
-    step.judged(game, real=right, fake=wrong)
-    terms = {"real": game.d_real(right), "fake": game.d_fake(wrong)}
-    if config.cls:
-        terms["wrong"] = game.d_fake(D(real, step.whole(texts)[step.derangement("wrong")]))
-    return terms
+    sentences = (texts, step.whole(texts)[step.derangement("wrong")]) if config.cls else (texts,)
+    right, *wrong = D(step.batch["real"], torch.stack(sentences))
+    mocked = D(made.detach(), texts)
+    step.judged(game, real=right, fake=mocked)
+    terms = {"real": game.d_real(right), "fake": game.d_fake(mocked)}
+    return {**terms, "wrong": game.d_fake(wrong[0])} if wrong else terms
+
+
+def penalise(step: Step, config: TextConfig, name: str) -> Terms:
+    """Return the term `r1` of the discriminator `name`, [N]: |grad_x D(x, t)|^2 at real pictures with their texts.
+
+    Paper: 1801.04406, equation 9.
+    """
+    D, texts = step[name], embedded(step, config)
+    return {"r1": r1_penalty(lambda x: D(x, texts), step.batch["real"])}
 
 
 def please(step: Step, config: TextConfig, name: str, fake: Draw) -> Terms:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from ganengine.errors import UserError
 from ganengine.nn import BatchNorm2d
@@ -147,6 +149,8 @@ class Bottleneck(nn.Module):
 class Discriminator(nn.Module):
     """C4s2 LR.2 (BN from the second layer on) to 4 x 4; beside it FC LR.2 of the text at every place; C1, C4: a logit.
 
+    With `d_product` the logit gains <C4 of the picture's features, t> / sqrt(E).
+
     Where the features at 4 x 4 are wider than 8 times the first layer's, C3 BN LR.2 halve them to that before.
 
     Args:
@@ -155,7 +159,7 @@ class Discriminator(nn.Module):
         channels: of a picture.
         downs: halvings from the picture's side to 4.
 
-    Paper: 1605.05396, figure 2; 1612.03242, figure 2.
+    Paper: 1605.05396, figure 2; 1612.03242, figure 2; the product is that of 1802.05637, equation 4.
     """
 
     def __init__(self, config: TextConfig, texts: int, channels: int, downs: int) -> None:
@@ -174,10 +178,23 @@ class Discriminator(nn.Module):
             nn.Conv2d(width + config.condition, width, 1, bias=False), BatchNorm2d(width), nn.LeakyReLU(SLOPE),
             nn.Conv2d(width, 1, BASE),
         )  # fmt: skip
+        self.project = nn.Conv2d(width, texts, BASE, bias=False) if config.d_product else None
 
     def forward(self, pictures: Tensor, texts: Tensor) -> Tensor:
-        """Return logits [N]: whether pictures are real, and what the texts say."""
+        """Return logits [N]: whether pictures are real, and what the texts [N, E] say.
+
+        Of several texts for each picture, [K, N, E], [K, N]: these share the features of the pictures.
+        """
         seen = self.look(pictures)
+        if texts.ndim == 2:
+            return self.answer(seen, texts)
+        return torch.stack([self.answer(seen, each) for each in texts])
+
+    def answer(self, seen: Tensor, texts: Tensor) -> Tensor:
+        """Return the logits [N] of features and texts."""
         told = self.compress(texts)[:, :, None, None].expand(-1, -1, *seen.shape[2:])
-        logits: Tensor = self.judge(torch.cat((seen, told.to(seen.dtype)), 1))
-        return logits.flatten()
+        logits: Tensor = self.judge(torch.cat((seen, told.to(seen.dtype)), 1)).flatten()
+        if self.project is None:
+            return logits
+        product: Tensor = (self.project(seen).flatten(1) * texts).sum(1)
+        return logits + product / math.sqrt(texts.shape[1])

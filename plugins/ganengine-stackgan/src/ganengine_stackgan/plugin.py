@@ -20,6 +20,8 @@ PAPER = {
     "averaged-captions": 4,
     "condition": 128,
     "d-filters": 64,
+    "d-product": False,
+    "penalty-weight": 0.0,
     "lr": 2e-4,
     "ema-images": 0,
 }

@@ -11,8 +11,8 @@ HALF = 0.5
 
 
 def build_int_cls(config: IntClsConfig) -> Schedule:
-    """Return the stage `text`, where E learns, and the stage `main` of the phases d and g."""
-    main = Stage((against("d", "D", config), Phase("g", ("G",), "g", "g")), "main")
+    """Return the stage `text`, where E learns, and the stage `main` of the phases d, penalty and g."""
+    main = Stage((*against("d", "D", config), Phase("g", ("G",), "g", "g")), "main")
     return Schedule((*learning_text(config), main), optimizers(config))
 
 
@@ -22,9 +22,9 @@ def build_stack(config: StackConfig) -> Schedule:
     G0 has no average: its lr falls to 0, so what stage II learns from is what stage I ends with.
     """
     weights: dict[str, Value] = {"kl": config.kl}
-    first = (against("d0", "D0", config), Phase("g0", ("G0",), "g0", "g0", weights))
+    first = (*against("d0", "D0", config), Phase("g0", ("G0",), "g0", "g0", weights))
     second = (
-        against("d", "D", config, hold=("G0",)),
+        *against("d", "D", config, hold=("G0",)),
         Phase("g", ("G",), "g", "g", weights, hold=("G0",)),
     )
     return Schedule(
@@ -50,10 +50,15 @@ def learning_text(config: TextConfig, size: int | None = None) -> tuple[Stage, .
     return (Stage((phase,), "text", images=config.text_images, size=size),)
 
 
-def against(phase: str, name: str, config: TextConfig, hold: tuple[str, ...] = ()) -> Phase:
-    """Return the phase of a discriminator."""
+def against(phase: str, name: str, config: TextConfig, hold: tuple[str, ...] = ()) -> tuple[Phase, ...]:
+    """Return the phases of a discriminator: its game and, where it has a weight, the lazy penalty."""
     weights: dict[str, Value] = {"wrong": HALF, "fake": HALF} if config.cls else {}
-    return Phase(phase, (name,), phase, phase, weights, hold=hold)
+    game = Phase(phase, (name,), phase, phase, weights, hold=hold)
+    if not config.penalty_weight:
+        return (game,)
+    penalty, strength = phase.replace("d", "penalty"), {"r1": config.penalty_weight / 2}
+    every = config.penalty_every
+    return game, Phase(penalty, (name,), penalty, phase, strength, every=every, second_order=True)
 
 
 def optimizers(config: TextConfig) -> dict[str, Optimizer]:
