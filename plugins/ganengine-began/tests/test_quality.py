@@ -82,7 +82,8 @@ def test_m_falls_the_ratio_is_held_and_samples_are_varied_digits(tmp_path: Path)
         lines[gamma] = trained(data, tmp_path / f"{gamma}", gamma)
         spread[gamma] = float(samples(tmp_path / f"{gamma}").var(0).mean())
     run = tmp_path / f"{GAMMA}"
-    words = ("--metrics", "fd-judge,coverage", "--samples", "2000", "--json")
+    # At 16 pixels a judge is right on about 96.5 % of real digits.
+    words = ("--metrics", "fd-judge,coverage", "--samples", "2000", "--judge-least", "0.95", "--json")
     metrics = json.loads(ganengine("eval", str(run), *words))["metrics"]
     judged = {name: metric["value"] for name, metric in metrics.items()}
     distance = apart(samples(run)) / apart(real_pictures(run))
