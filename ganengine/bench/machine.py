@@ -13,6 +13,7 @@ from ganengine import ops
 from ganengine.bench import null
 from ganengine.bench.timing import QUICK, interleaved
 from ganengine.hardware import cpu_name
+from ganengine.ops.dispatch import LAYERS, compiled
 
 COMPILED = "compiled"
 _COPIED = 2**24
@@ -35,11 +36,15 @@ def machine(device: torch.device) -> dict[str, Any]:
 def kernels(device: torch.device) -> dict[str, str]:
     """Return, by op, "compiled" or why there is no kernel for the device."""
     found = {k.op: COMPILED if k.compiled else "; ".join(k.reasons) for k in ops.kernels() if k.device == device.type}
+    # Those of the layers and the template op are no part of the report of kernels; they are built with the others.
+    missing = next((reason for reason in found.values() if reason != COMPILED), "was not built")
+    for op in LAYERS:
+        absent = missing if device.type == "cpu" else "the kernel is for the CPU; elsewhere the layer is PyTorch's"
+        found[op] = COMPILED if compiled(op, device.type) else absent
     key = getattr(torch._C.DispatchKey, device.type.upper())
     names = [f"ganengine::{null.OP}", f"ganengine::{null.OP}_backward"]
-    compiled = all(torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for name in names)
-    # The template op is no part of the report of kernels; it is built, or not, with the others.
-    found[null.OP] = COMPILED if compiled else next((r for r in found.values() if r != COMPILED), "was not built")
+    built = all(torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for name in names)
+    found[null.OP] = COMPILED if built else missing
     return found
 
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganengine.bench import conditional_batch_norm, maxout, null, patchgan_loss
+from ganengine.bench import conditional_batch_norm, im2col, instance_norm, maxout, null, patchgan_loss
 from ganengine.bench.case import BOTH, FORWARD, PASSES, Case, passes, results
 from ganengine.bench.cases import MODULES, cases
 from ganengine.bench.equality import TOLERANCE, max_error
 from ganengine.commands.bench import _Options
-from ganengine.ops.dispatch import OPS
+from ganengine.nn import small_maps
+from ganengine.ops.dispatch import LAYERS, OPS
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -26,14 +27,16 @@ SMALL = [
     *(conditional_batch_norm.case((4, 6, 5, 5), d, m) for d in (F32, BF16) for m in ("contiguous", "channels_last")),
     *(patchgan_loss.case(side, 2, scales, d) for side in "DG" for scales in ((6,), (6, 3, 1)) for d in (F32, BF16)),
     *(maxout.case(64, 7, 20, pieces, d) for pieces in (4, 5) for d in (F32, BF16)),
+    *(instance_norm.case((n, 6, 8, 8), d) for n in (1, 3) for d in (F32, BF16)),
+    *(im2col.case((1, 64, 4, 4, 48), d, m) for d in (F32, BF16) for m in ("contiguous", "channels_last")),
     null.case(2),
 ]
 
 
 def test_every_op_is_there() -> None:
-    assert set(MODULES) == {*OPS, "null"}
+    assert set(MODULES) == {*OPS, *LAYERS, "null"}
     assert set(get_args(get_type_hints(_Options)["op"])[0].__args__) == set(MODULES)
-    for op in OPS:
+    for op in (*OPS, *LAYERS):
         assert (ROOT / "benches" / "ops" / f"bench_{op}.py").is_file()
         assert f"`{op}`" in (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
@@ -49,6 +52,9 @@ def test_the_sizes_that_are_promised_are_there() -> None:
     for n in (64, 256):
         for layer in ((784, 240, 5), (290, 240, 4), (10, 50, 5)):
             assert ("maxout", (n, *layer), F32, "contiguous") in found
+    assert {(c.shape[0], c.layout) for c in cases(["instance_norm"])} == {(1, "channels_last"), (8, "channels_last")}
+    for side in (8, 4):
+        assert {d for op, shape, d, _ in found if op == "im2col" and shape[2:4] == (side, side)} == {F32, BF16}
     names = {c.name for c in cases(["patchgan_loss"])}
     assert names == {"D: real, fake", "G", "D: real, fake; scales 30 14 6", "G; scales 30 14 6"}
 
@@ -107,6 +113,22 @@ def test_eager_and_fused_move_their_own_running_statistics() -> None:
     subject = conditional_batch_norm.case((4, 6, 5, 5), F32, "contiguous").make(CPU)
     outputs = [subject.fused(*subject.inputs) for _ in range(2)]
     assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("case", [case for case in im2col.cases() if case.layout == "channels_last"], ids=str)
+def test_something_of_every_convolution_is_a_product(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+
+    def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, form: small_maps.Form) -> Tensor:
+        taken.extend(
+            (form.values_pay(len(x), weight.numel(), case.dtype), form.weights_pay(len(x), weight.numel(), case.dtype))
+        )
+        return x
+
+    monkeypatch.setattr(small_maps, "_convolved", convolved)
+    subject = case.make(CPU)
+    subject.fused(*subject.inputs)
+    assert any(taken)
 
 
 def test_passes() -> None:

@@ -14,6 +14,7 @@ from ganengine.bench.case import PASSES
 from ganengine.bench.machine import COMPILED, kernels
 from ganengine.bench.ops import measure, measuring, prepare
 from ganengine.bench.timing import Effort
+from ganengine.ops.dispatch import LAYERS
 
 CPU = torch.device("cpu")
 ONCE = Effort(least_rounds=3, seconds=0.0)
@@ -97,10 +98,18 @@ def test_each_op_says_whether_it_has_a_kernel() -> None:
     with measuring():
         told = kernels(CPU)
         compiled = {kernel.op: kernel.compiled for kernel in ops.kernels() if kernel.device == "cpu"}
-    assert told.keys() == {*compiled, "null"}
+    assert told.keys() == {*compiled, *LAYERS, "null"}
     for op, there in compiled.items():
         assert (told[op] == COMPILED) is there
         assert told[op]
+
+
+def test_no_layers_kernel_is_claimed_beyond_the_cpu() -> None:
+    with measuring():
+        told = kernels(torch.device("cuda"))
+        assert not {kernel.op for kernel in ops.kernels()} & set(LAYERS)  # nor in the table of `ganengine doctor`
+    for op in LAYERS:
+        assert told[op] == "the kernel is for the CPU; elsewhere the layer is PyTorch's"
 
 
 def test_the_mode_is_put_back() -> None:

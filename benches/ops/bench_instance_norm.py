@@ -1,0 +1,18 @@
+"""Instance norm with ReLU, channels-last: eager PyTorch, torch.compile, the fused op and the floor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ganengine.bench import instance_norm
+from ganengine.bench.case import PASSES, Case
+from ganengine.bench.ops import WAYS
+
+
+@pytest.mark.parametrize("way", [*WAYS, "floor"])
+@pytest.mark.parametrize("which", PASSES)
+@pytest.mark.parametrize("case", instance_norm.cases(), ids=str)
+def test_instance_norm(case: Case, which: str, way: str, start: Any, benchmark: Any) -> None:
+    benchmark(start(case, which, way))
