@@ -19,7 +19,7 @@ from ganengine.ops.registration import traced, wanted
 
 # A matrix product wins where there are at least so many weights for each position of the batch, and a sample has few
 # positions (measured in one thread with AMX and AVX-512; benches/ has the bench).
-VALUES_LEAST_RATIO = {torch.bfloat16: 192, torch.float16: 192, torch.float32: 16384, torch.float64: 16384}
+VALUES_LEAST_RATIO = {torch.bfloat16: 192, torch.float16: 192, torch.float32: 2048, torch.float64: 2048}
 VALUES_MOST_POSITIONS = 64
 WEIGHTS_LEAST_RATIO = {torch.bfloat16: 192, torch.float16: 192, torch.float32: 1024, torch.float64: 1024}
 WEIGHTS_FEW_POSITIONS = 16

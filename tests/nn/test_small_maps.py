@@ -159,7 +159,7 @@ BF16, F32 = torch.bfloat16, torch.float32
     [(4, 64, 512 * 256 * 25, BF16, True, True), (8, 64, 256 * 128 * 25, BF16, True, True),
      (16, 64, 128 * 64 * 25, BF16, False, False), (15, 1, 256 * 128 * 16, BF16, False, True),
      (4, 64, 64 * 64 * 9, BF16, False, True), (4, 64, 64 * 64 * 9, F32, False, False),
-     (4, 8, 512 * 256 * 16, F32, True, True), (8, 8, 512 * 128 * 16, F32, False, True),
+     (4, 8, 512 * 256 * 16, F32, True, True), (8, 8, 512 * 128 * 16, F32, True, True),
      (1, 1, 256 * 256 * 16, BF16, True, True)],
 )  # fmt: skip
 def test_where_a_product_wins(
