@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from types import MethodType
@@ -51,27 +51,38 @@ def _divide(module: nn.Module) -> int:
         return 0
     if _is_chain(module):
         lengths = _lengths(module)
-        # A partial of a method bound to the module: a copy of the module gets its own.
-        vars(module)["forward"] = partial(MethodType(_in_runs, module), lengths)
+        vars(module)["forward"] = _InRuns(module, lengths)
         return sum(map(_divide, _parts(module))) + sum(length > 1 for length in lengths)
     if 0 < _weights(module) <= LARGEST and type(module).forward is not nn.Module.forward:
-        vars(module)["forward"] = MethodType(_again, module)
+        vars(module)["forward"] = _Again(module)
         return 1
     return sum(map(_divide, _parts(module)))
 
 
-def _again(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Stand for `forward` of a block."""
-    return _kept_small((module,), MethodType(type(module).forward, module), *args, **kwargs)
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """Stands for `forward` of a block. Copied or pickled with its module, it stands for that of the copy."""
+
+    module: nn.Module
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        forward = MethodType(type(self.module).forward, self.module)
+        return _kept_small((self.module,), forward, *args, **kwargs)
 
 
-def _in_runs(chain: nn.Sequential, lengths: Sequence[int], x: Any) -> Any:
-    """Stand for `forward` of a Sequential."""
-    children = iter(chain)
-    for length in lengths:
-        layers = list(islice(children, length))
-        x = layers[0](x) if length == 1 else _kept_small(layers, partial(_through, type(chain), layers), x)
-    return x
+@dataclass(frozen=True, eq=False)
+class _InRuns:
+    """Stands for `forward` of a Sequential, whose layers run in blocks of so many."""
+
+    chain: nn.Sequential
+    lengths: Sequence[int]
+
+    def __call__(self, x: Any) -> Any:
+        children = iter(self.chain)
+        for length in self.lengths:
+            layers = list(islice(children, length))
+            x = layers[0](x) if length == 1 else _kept_small(layers, partial(_through, type(self.chain), layers), x)
+        return x
 
 
 def _through(kind: type[nn.Sequential], layers: Sequence[nn.Module], x: Any) -> Any:

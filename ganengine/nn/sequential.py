@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as everywhere
 
 from ganengine import ranks
 from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, rows_of
@@ -18,6 +19,8 @@ from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.registration import traced
 
 Activation: TypeAlias = Literal["relu", "leaky_relu"]
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where torch keeps those who listen to a module; those who listen to every module: behind `_global`."""
 
 
 class Sequential(nn.Sequential):
@@ -50,7 +53,7 @@ def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, 
     kind = _kind(behind)
     if kind is None or x.dim() != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
         return None
-    if norm._forward_hooks or norm._forward_pre_hooks or behind._forward_hooks or behind._forward_pre_hooks:  # type: ignore[union-attr]
+    if _heard(norm) or _heard(behind):
         return None
     if type(norm) is InstanceNorm2d:
         own = x.shape[-1] * x.shape[-2] > 1 and norm.running_mean is None and instance_kernel_pays(x)
@@ -58,6 +61,11 @@ def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, 
     if isinstance(norm, nn.BatchNorm2d) and type(norm) in (nn.BatchNorm2d, BatchNorm2d) and _batch_kernel_pays(norm, x):
         return _batch_norm(norm, x, kind)
     return None
+
+
+def _heard(layer: Any) -> bool:
+    """Whether somebody listens to a layer, or to every layer."""
+    return any(getattr(layer, kind) or getattr(everywhere, f"_global{kind}") for kind in HOOKS)
 
 
 def _kind(layer: nn.Module | None) -> Activation | None:

@@ -64,7 +64,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what nn.Conv2d returns, channels-last where x is a grey picture too."""
-        if self.in_channels == 1 and x.dim() == 4 and x.is_contiguous():
+        if self.in_channels == 1 and x.dim() == 4 and x.shape[1] == 1 and x.is_contiguous():
             x = x.view(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)  # strides that say so: ganengine.layout
         if _applies(self, x) and not isinstance(self.padding, str):
             k, s, p = self.kernel_size, self.stride, self.padding
@@ -100,6 +100,7 @@ def _applies(module: Any, x: Tensor) -> bool:
         and x.is_floating_point()
         and x.dim() == 4
         and len(x) > 0
+        and x.shape[1] == module.in_channels
         and module.groups == 1
         and module.dilation == (1, 1)
         and module.padding_mode == "zeros"
@@ -141,10 +142,11 @@ class _Convolution(torch.autograd.Function):
             x, shift = x.to(dtype), None if bias is None else bias.to(dtype)
             if not pays[0]:
                 return _backend(x, cast, shift, form)
-            if not form.transposed:
-                return _gathered(x, cast, shift, form)
-            made = _scattered(x, cast, form)
-            return made if shift is None else made.add_(shift.view(-1, 1, 1))
+            made = _scattered(x, cast, form) if form.transposed else _gathered(x, cast, shift, form)
+            if form.transposed and shift is not None:
+                made.add_(shift.view(-1, 1, 1))
+            # Not as a view: autograd lets nobody, as an activation in place, change a view that a function returns.
+            return made.data
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

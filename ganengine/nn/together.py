@@ -39,5 +39,12 @@ def together(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
 
 def _samples_are_apart(network: nn.Module) -> bool:
     return not any(
-        isinstance(module, MIXING + DRAWING) or parametrize.is_parametrized(module) for module in network.modules()
+        isinstance(module, MIXING + DRAWING) or _moves_on(module) or parametrize.is_parametrized(module)
+        for module in network.modules()
     )
+
+
+def _moves_on(module: nn.Module) -> bool:
+    """Whether a layer's state may change with every pass: running statistics, torch's older spectral norm (a hook)."""
+    tracks = isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats
+    return tracks or bool(module._forward_pre_hooks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -208,6 +209,24 @@ def test_a_copy_has_blocks_of_its_own() -> None:
     with draw_context(Context(seed=0)):
         assert not twin(torch.randn(2, 3, 8, 8)).any()
         assert network(torch.randn(2, 3, 8, 8)).any()
+
+
+@pytest.mark.parametrize("name", ["chain", "conditional"])
+def test_a_saved_network_has_blocks_of_its_own(name: str) -> None:
+    network = chain() if name == "chain" else Conditional()
+    blocks = recompute(network)
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    twin = torch.load(file, weights_only=False)
+    x = torch.randn(2, 3, 8, 8)
+    assert blocks
+    assert torch.equal(twin(x), network(x))
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert not twin(x).any()
+    assert network(x).any()
 
 
 def test_a_part_of_two_networks_is_divided_once() -> None:

@@ -108,6 +108,31 @@ def test_who_listens_hears_each_layer(joined: list[str]) -> None:
     assert float(ours[:2](pictures()).detach().min()) < 0, "a part of the layers is that part"
 
 
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("kind", ["full_backward_hook", "full_backward_pre_hook"])
+def test_who_listens_to_gradients_hears_each_layer(kind: str, place: int, joined: list[str]) -> None:
+    ours = network("instance", "relu")
+    adopt(ours)
+    heard: list[nn.Module] = []
+    getattr(ours[place], f"register_{kind}")(lambda layer, *_: heard.append(layer))
+    ours(pictures()).sum().backward()
+    assert heard == [ours[place]]
+    assert joined == []
+
+
+def test_who_listens_to_all_modules_hears_each_layer(joined: list[str]) -> None:
+    ours = network("batch", "leaky")
+    adopt(ours)
+    heard: list[nn.Module] = []
+    handle = nn.modules.module.register_module_forward_hook(lambda layer, *_: heard.append(layer))
+    try:
+        ours(pictures())
+    finally:
+        handle.remove()
+    assert heard == [*ours, ours]
+    assert joined == []
+
+
 @pytest.mark.parametrize(
     "layers",
     [

@@ -72,6 +72,19 @@ def test_values_and_gradients_are_torchs(
         torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_an_activation_may_work_in_place(transposed: bool, bias: bool) -> None:
+    results = []
+    for layer in pair(transposed, 2, 3, 3, stride=2, padding=1, bias=bias):
+        x = torch.randn(2, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        y = nn.Sequential(layer, nn.ReLU(inplace=True))(x)
+        y.sin().sum().backward()
+        results.append([y, x.grad, *(p.grad for p in layer.parameters())])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_gradients_of_second_order(transposed: bool) -> None:
     _, ours = pair(transposed, 2, 3, 3, stride=2, padding=1)
@@ -209,3 +222,10 @@ def test_padding_keeps_the_precision() -> None:
         assert theirs(x).dtype == torch.float32
         assert ours(x).dtype == torch.bfloat16
         assert torch.equal(ours(x).float(), theirs(x))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_picture_of_other_channels_is_named(transposed: bool) -> None:
+    _, ours = pair(transposed, 1, 2, 3)
+    with pytest.raises(RuntimeError, match="to have 1 channels, but got 3 channels"):
+        ours(torch.zeros(1, 3, 5, 5, dtype=torch.float64))
