@@ -1,8 +1,8 @@
 """Convolutions over small maps as matrix products of patches, on the CPU.
 
 The backend (oneDNN) is slow where there are few positions and many weights: with 64 pictures of 256 x 8 x 8 and a
-layer of 5 x 5 to 512 channels the weight gradient takes 165 ms, the same arithmetic as one matrix product with
-patches (ganengine.ops.im2col) 12, the data gradient 47 and 9, the layer itself 23 and 11 (docs/results.md).
+layer of 5 x 5 to 512 channels the weight gradient takes 166 ms, the same arithmetic as one matrix product with
+patches (ganengine.ops.im2col) 12, the data gradient 47 and 9, the layer itself 23 and 14 (docs/results.md).
 """
 
 from __future__ import annotations
