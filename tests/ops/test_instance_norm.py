@@ -117,6 +117,7 @@ def test_wrong_tensors_stop_before_memory_is_touched(change: dict[str, Any], mes
         FORWARD(*arguments.values(), 1e-5, 1.0)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
 def test_opcheck() -> None:
     x, gamma, beta = (t.requires_grad_() for t in given((2, 3, 2, 3), torch.float64, True))
     torch.library.opcheck(FORWARD, (x, gamma, beta, 1e-5, 0.2))
