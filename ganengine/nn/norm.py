@@ -210,8 +210,7 @@ def batch_norm_over_ranks(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> T
 
     Gradients: any order, through the statistics too.
     """
-    ones = x.new_ones(norm.num_features, dtype=accumulation_dtype(x.dtype))
-    gamma, beta = (ones, ones - 1) if norm.weight is None else (norm.weight, norm.bias)
+    gamma, beta = rows_of(norm, x)
     # A norm of one class: all samples share the tables' one row.
     y, shared = norm_over_ranks(x, gamma[None], beta[None], one_class(x), norm.eps)
     if norm.track_running_stats and norm.num_batches_tracked is not None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 
 from ganengine import ranks
-from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, rows_of
+from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, one_class, rows_of
 from ganengine.ops.activation import LEAKY_SLOPE, SLOPES
 from ganengine.ops.conditional_batch_norm import OP as BATCH_NORM
 from ganengine.ops.conditional_batch_norm import conditional_batch_norm
@@ -94,7 +94,7 @@ def _batch_norm(norm: nn.BatchNorm2d, x: Tensor, kind: Activation) -> Tensor:
         x,
         norm.weight[None],
         norm.bias[None],
-        torch.zeros(len(x), dtype=torch.int64, device=x.device),
+        one_class(x),
         running_mean=norm.running_mean if kept else None,
         running_var=norm.running_var if kept else None,
         momentum=norm.momentum or 0.0,

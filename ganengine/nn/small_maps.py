@@ -70,7 +70,7 @@ class Conv2d(nn.Conv2d):
             k, s, p = self.kernel_size, self.stride, self.padding
             places = [(x.shape[axis + 2] + 2 * p[axis] - k[axis]) // s[axis] + 1 for axis in (0, 1)]
             form = Form(k, s, p, (0, 0), False, (places[0], places[1]), (x.shape[2], x.shape[3]))  # type: ignore[arg-type]
-            y = _convolved(x, self.weight, self.bias, form)
+            y = _convolved(self, x, form)
             if y is not None:
                 return y
         return super().forward(x)
@@ -88,7 +88,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             k, s, p, beyond = self.kernel_size, self.stride, self.padding, self.output_padding
             wide = [(x.shape[axis + 2] - 1) * s[axis] - 2 * p[axis] + k[axis] + beyond[axis] for axis in (0, 1)]
             form = Form(k, s, p, beyond, True, (x.shape[2], x.shape[3]), (wide[0], wide[1]))  # type: ignore[arg-type]
-            y = _convolved(x, self.weight, self.bias, form)
+            y = _convolved(self, x, form)
             if y is not None:
                 return y
         return super().forward(x, output_size)
@@ -108,16 +108,20 @@ def _applies(module: Any, x: Tensor) -> bool:
     )
 
 
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, form: Form) -> Tensor | None:
+def _convolved(module: Any, x: Tensor, form: Form) -> Tensor | None:
     """Return the convolution, or None where the backend is as fast."""
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if x.dtype == torch.float64:
         dtype = torch.float64
-    given = (len(x), weight.numel(), dtype)
+    # Counted, not asked of the weight: a normalised one is made anew each time that it is looked at.
+    weights = module.in_channels * module.out_channels * form.kernel[0] * form.kernel[1]
+    given = (len(x), weights, dtype)
     pays = form.values_pay(*given), form.weights_pay(*given)
     if min(*form.places, *form.wide) <= 0 or not any(pays) or (not pays[0] and not torch.is_grad_enabled()):
         return None
-    result: Tensor = _Convolution.apply(x, weight, bias, form, dtype, pays)  # type: ignore[no-untyped-call]
+    result: Tensor = _Convolution.apply(  # type: ignore[no-untyped-call]
+        x, module.weight, module.bias, form, dtype, pays
+    )
     return result
 
 
