@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganengine.bench import conditional_batch_norm, im2col, instance_norm, maxout, null, patchgan_loss
 from ganengine.bench.case import BOTH, FORWARD, PASSES, Case, passes, results
@@ -119,10 +119,9 @@ def test_eager_and_fused_move_their_own_running_statistics() -> None:
 def test_something_of_every_convolution_is_a_product(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[bool] = []
 
-    def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, form: small_maps.Form) -> Tensor:
-        taken.extend(
-            (form.values_pay(len(x), weight.numel(), case.dtype), form.weights_pay(len(x), weight.numel(), case.dtype))
-        )
+    def convolved(module: nn.Conv2d, x: Tensor, form: small_maps.Form) -> Tensor:
+        weights = module.weight.numel()
+        taken.extend((form.values_pay(len(x), weights, case.dtype), form.weights_pay(len(x), weights, case.dtype)))
         return x
 
     monkeypatch.setattr(small_maps, "_convolved", convolved)
