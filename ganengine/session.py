@@ -21,7 +21,7 @@ from ganengine.data.options import DataOptions
 from ganengine.data.sources import open_data
 from ganengine.display import Display
 from ganengine.errors import CheckpointError, DataError, UserError
-from ganengine.hardware import Hardware, choose
+from ganengine.hardware import Hardware, choose, cores
 from ganengine.plugins import Registry, registry
 from ganengine.runfolder import RunFolder
 from ganengine.trainer import Trainer
@@ -88,7 +88,9 @@ class Session:
             )
         saved, faults = checkpoint.newest(folder.checkpoints, folder.identity)
         # The same threads and precision, or sums would round otherwise. Of other ranks each has other threads at hand.
-        threads = int(saved.meta["threads"]) if saved.ranks == ranks.world() else settings.engine.threads
+        threads = settings.engine.threads
+        if threads is None and saved.ranks == ranks.world():
+            threads = int(saved.meta["threads"])
         engine = dataclasses.replace(settings.engine, threads=threads, precision=saved.meta["precision"])
         session = cls(dataclasses.replace(settings, engine=engine), choose(engine), display)
         try:
@@ -165,7 +167,7 @@ class Session:
         layout = "channels-last" if hardware.channels_last else "contiguous"
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "
-            f"parameters {sizes}\n{several}{hardware.device}, {hardware.threads} threads, "
+            f"parameters {sizes}\n{several}{hardware.device}, {hardware.threads} thread(s), "
             f"{hardware.precision}, {layout}, ops {notes['ops']}, batch {batch}, "
             f"horizon {self.trainer.horizon} images, {keep_freed_memory()}{kept}"
         )
@@ -255,6 +257,16 @@ class Session:
             told.append(
                 f"The checkpoint was written by {saved.ranks} rank(s), this is {ranks.world()}: the same numbers, but "
                 "for rounding."
+            )
+        elif saved.meta["threads"] != self.hardware.threads:
+            told.append(
+                f"The checkpoint was written by {saved.meta['threads']} thread(s), this is {self.hardware.threads}: "
+                "the same numbers, but for rounding."
+            )
+        elif self.hardware.threads > cores():
+            told.append(
+                f"The run has {self.hardware.threads} threads, but there are {cores()} core(s): a step can take "
+                f'several times as long. With "threads: {cores()}" in config.yaml it does not, but it rounds otherwise.'
             )
         if saved.meta["device"] != self.hardware.device.type:
             told.append(f"The checkpoint was written on {saved.meta['device']}, this is {self.hardware.device.type}.")

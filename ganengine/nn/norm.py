@@ -75,12 +75,14 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 LEAST_ELEMENTS = 1 << 18
 """From here on a kernel of ours is faster than torch's batch norm, in spite of what a call from Python costs."""
+LEAST_OF_ONE = 1 << 16
+"""The same of instance norm, for one sample; torch's own takes several samples one by one."""
 
 
 def instance_kernel_pays(x: Tensor) -> bool:
     """Whether the engine's instance norm is there for x and faster than torch's operations are."""
     return (
-        (len(x) > 1 or x.numel() >= LEAST_ELEMENTS)
+        (len(x) > 1 or x.numel() >= LEAST_OF_ONE)
         and dispatch.compiled("instance_norm", x.device.type)
         and not traced()
     )

@@ -132,6 +132,7 @@ def test_a_checkpoint_of_another_variant_is_refused(go: Go, run: Path, tree: Any
         ({"versions": {"torch": "1.0"}}, "was written with torch 1.0, this is "),
         ({"fingerprint": "x"}, "The data has changed since the checkpoint"),
         ({"device": "cuda"}, "was written on cuda, this is cpu"),
+        ({"threads": 3}, "was written by 3 thread(s), this is 1: the same numbers, but for rounding"),
     ],
 )
 def test_what_another_version_wrote_is_told(go: Go, run: Path, changes: dict[str, Any], told: str) -> None:
@@ -152,6 +153,18 @@ def test_options_that_were_changed_are_told(go: Go, run: Path) -> None:
     assert done.status == 0, done.err
     assert "Options have changed since the checkpoint (lr was 0.01, is 0.5): going on with the new ones" in done.out
     assert "Options have changed" not in go("resume", run, "--max-steps", 8).out
+
+
+def test_more_threads_than_cores_are_told(go: Go, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of two threads goes on with two, as it said nothing of them itself, also where there is one core now."""
+    reconfigure(run, threads=None)
+    restate(run / "checkpoints" / "step-000000006", threads=2)
+    monkeypatch.setattr("ganengine.session.cores", lambda: 1)
+    done = go("resume", run, "--max-steps", 7)
+    assert done.status == 0, done.err
+    assert (
+        'has 2 threads, but there are 1 core(s): a step can take several times as long. With "threads: 1"' in done.out
+    )
 
 
 def test_options_that_do_not_fit_the_networks_are_refused(go: Go, run: Path, tree: Any) -> None:

@@ -28,8 +28,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "leaky": lam
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (norm, sequential):
-        monkeypatch.setattr(module, "LEAST_ELEMENTS", 0)
+    monkeypatch.setattr(norm, "LEAST_OF_ONE", 0)
+    monkeypatch.setattr(sequential, "LEAST_ELEMENTS", 0)
 
 
 @pytest.fixture

@@ -101,8 +101,8 @@ def test_least_squares_by_hand() -> None:
         assert (weight * of_d[side]).tolist() == near(halves)
     assert step.reports["real"].item() == pytest.approx((4.5 / 2 - 0.5) / 2)
     assert step.reports["fake"].item() == pytest.approx((0.75 + 1.5) / 2)
-    assert (step["G"].calls, step["F"].calls) == (2, 2), (
-        "a batch is translated once for both phases, and beside it what is to stay"
+    assert (step["G"].calls, step["F"].calls) == (2, 1), (
+        "a batch is translated once for both phases; F brings back in the same pass, and beside it what is to stay"
     )
 
 
@@ -122,16 +122,16 @@ def test_log_form_by_hand() -> None:
 @pytest.mark.parametrize(
     ("options", "terms", "calls"),
     [
-        ({}, {"cycle_A", "cycle_B"}, 2),
-        ({"lambda_cycle": 0.0}, set(), 1),
-        ({"lambda_cycle": 0.0, "lambda_identity": 0.5}, set(), 1),
-        ({"lambda_identity": 0.5}, set(DISTANCES), 2),
+        ({}, {"cycle_A", "cycle_B"}, (2, 1)),
+        ({"lambda_cycle": 0.0}, set(), (1, 1)),
+        ({"lambda_cycle": 0.0, "lambda_identity": 0.5}, set(), (1, 1)),
+        ({"lambda_identity": 0.5}, set(DISTANCES), (2, 1)),
     ],
 )
-def test_what_has_no_weight_is_not_computed(options: dict[str, float], terms: set[str], calls: int) -> None:
+def test_what_has_no_weight_is_not_computed(options: dict[str, float], terms: set[str], calls: tuple[int, int]) -> None:
     step = toy_step()
     assert set(losses.build(CycleGANConfig(**options))["g"](step)) == {"gan_A", "gan_B", *terms}  # type: ignore[arg-type]
-    assert step["G"].calls == step["F"].calls == calls
+    assert (step["G"].calls, step["F"].calls) == calls
 
 
 def test_each_player_learns_from_its_own_loss() -> None:

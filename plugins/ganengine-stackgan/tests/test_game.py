@@ -166,7 +166,7 @@ def test_stackgan_by_hand() -> None:
         torch.testing.assert_close(built[g](step), {"g": softplus(-critic(fake, t)), "kl": t.sum(1)})
     plan = schedule.build_stack(config)
     assert [(stage.name, stage.size) for stage in plan.stages] == [("text", 16), ("stage-1", 16), ("stage-2", None)]
-    assert [phase.weights for phase in plan.phases(2)] == [{"wrong": 0.5, "fake": 0.5}, {"r1": 0.5}, {"kl": 0.02}]
+    assert [phase.weights for phase in plan.phases(2)] == [{"wrong": 0.5, "fake": 0.5}, {"r1": 0.5}, {"kl": 0.002}]
     assert [(phase.params, phase.loss) for phase in plan.phases(1)] == [
         (("D0",), "d0"), (("D0",), "penalty0"), (("G0",), "g0")
     ]  # fmt: skip

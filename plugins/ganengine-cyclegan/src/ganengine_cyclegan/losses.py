@@ -29,41 +29,41 @@ def build(config: CycleGANConfig) -> dict[str, Callable[[Step], Terms]]:
     F(G(a)) with a, `identity_A` F(a) with a, and `A` is the loss of D_A. Terms come unweighted; the phases weight
     them. Those of weight 0 are left out, with their passes through the networks.
 
-    A batch is translated once, for both phases. What a network is shown at once, translations and identities, real
-    pictures and translated ones, it sees in one pass, unless batch norm would mix them.
+    A batch is translated once, for both phases. What a network can be shown at once it sees in one pass, unless batch
+    norm would mix it: F what it translates, G's translations and its identities; a discriminator both kinds.
 
     Gradients: D's reach only D (the pool detaches); those of G and F pass through D.
     Paper: arXiv:1703.10593, equations 1 to 3 and section 5.2 (identity); D's half is that of the published code.
     """
     game = registry().get("loss", config.adversarial).load()(scaling="mean")
 
-    def translated(step: Step) -> dict[str, tuple[Tensor, ...]]:
-        """Return F(b), which is to look like A, and G(a); where they are weighted, F(a) and G(b) behind them."""
-        a, b = step.batch.A, step.batch.B
-        shown = {"A": (b, a), "B": (a, b)} if config.identity_weight else {"A": (b,), "B": (a,)}
-        made: dict[str, tuple[Tensor, ...]] = step.shared(
-            "translated",
-            lambda: {"A": together(step["F"], *shown["A"]), "B": together(step["G"], *shown["B"])},
-            of=("G", "F"),
-        )
-        return made
+    def translated(step: Step) -> Terms:
+        """Return what the generators make, by the set that it is to look like, and by the term that it is for."""
+
+        def make() -> Terms:
+            a, b, G, F = step.batch.A, step.batch.B, step["G"], step["F"]
+            stay = bool(config.identity_weight)
+            into_b, *still_b = together(G, a, *[b] * stay)
+            if not config.lambda_cycle:
+                return {"A": F(b), "B": into_b}
+            # G first, so that F can take its picture back in the pass in which it translates b.
+            into_a, back_a, *still_a = together(F, b, into_b, *[a] * stay)
+            made = {"A": into_a, "B": into_b, "cycle_A": back_a, "cycle_B": G(into_a)}
+            return made | ({"identity_A": still_a[0], "identity_B": still_b[0]} if stay else {})
+
+        found: Terms = step.shared("translated", make, of=("G", "F"))
+        return found
 
     def g(step: Step) -> Terms:
         made = translated(step)
-        real = {side: step.batch[side] for side in "AB"}
-        into = {"A": step["F"], "B": step["G"]}
-        terms = {f"gan_{side}": game.g(step[f"D_{side}"](made[side][0])) for side in "AB"}
-        if config.lambda_cycle:
-            terms |= {f"cycle_{side}": _l1(into[side](made[other][0]), real[side]) for side, other in ("AB", "BA")}
-        if config.identity_weight:
-            terms |= {f"identity_{side}": _l1(made[side][1], real[side]) for side in "AB"}
-        return terms
+        terms = {f"gan_{side}": game.g(step[f"D_{side}"](made[side])) for side in "AB"}
+        return terms | {name: _l1(picture, step.batch[name[-1]]) for name, picture in made.items() if "_" in name}
 
     def d(step: Step) -> Terms:
         made = translated(step)
         terms, readings = {}, []
         for side in "AB":
-            shown = step[f"pool_{side}"](made[side][0].detach(), step.rand(f"pool_{side}", (2,)))
+            shown = step[f"pool_{side}"](made[side].detach(), step.rand(f"pool_{side}", (2,)))
             real_logits, fake_logits = together(step[f"D_{side}"], step.batch[side], shown)
             step.judged(game, real=real_logits, fake=fake_logits, of=f"_{side}")
             terms[side] = game.d(real_logits, fake_logits)
