@@ -82,9 +82,7 @@ LEAST_OF_ONE = 1 << 16
 def instance_kernel_pays(x: Tensor) -> bool:
     """Whether the engine's instance norm is there for x and faster than torch's operations are."""
     return (
-        (len(x) > 1 or x.numel() >= LEAST_OF_ONE)
-        and dispatch.compiled("instance_norm", x.device.type)
-        and not traced()
+        (len(x) > 1 or x.numel() >= LEAST_OF_ONE) and dispatch.compiled("instance_norm", x.device.type) and not traced()
     )
 
 
