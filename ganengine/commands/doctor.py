@@ -120,6 +120,7 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     from ganengine.config import RunOptions
     from ganengine.hardware import bfloat16_unit, choose_device
     from ganengine.players import FUSED
+    from ganengine.spinning import SPINS, THEIRS, wait_briefly
 
     device = choose_device("auto")
     compiled = any(kernel.compiled for kernel in ops.kernels() if kernel.device == device.type)
@@ -132,13 +133,14 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     else:
         kernels = "compiled for CUDA"
     unit = bfloat16_unit(device)
-    allocator = keep_freed_memory()
+    allocator, waits = keep_freed_memory(), wait_briefly()
     paths = {
         "fused ops": (compiled, kernels),
         "bfloat16": (bool(unit), unit or "nothing multiplies it faster than float32 here"),
         "channels-last": (RunOptions().channels_last != "off", "memory format of pictures and convolutions"),
         "fused optimizers": (bool(FUSED), ", ".join(sorted(kind.__name__ for kind in FUSED))),
         "memory kept": ("is kept" in allocator, allocator),
+        "brief waits": (waits == f"{THEIRS[0]}={SPINS}", f"of OpenMP's threads for each other: {waits}"),
     }
     return {name: {"used": used, "what": what} for name, (used, what) in paths.items()}
 

@@ -7,6 +7,7 @@ from ganengine.nn.maxout import Maxout
 from ganengine.nn.minibatch_std import MinibatchStd
 from ganengine.nn.norm import BatchNorm2d, InstanceNorm2d
 from ganengine.nn.pixel_norm import PixelNorm
+from ganengine.nn.precision import computed_in
 from ganengine.nn.reference_norm import ReferenceNorm, WithReference
 from ganengine.nn.resampled import conv_pool2d, up_conv2d
 from ganengine.nn.spectral_norm import SpectralNorm, spectral_norm
@@ -25,6 +26,7 @@ __all__ = [
     "ReferenceNorm",
     "SpectralNorm",
     "WithReference",
+    "computed_in",
     "conv_pool2d",
     "spectral_norm",
     "together",

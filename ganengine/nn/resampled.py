@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganengine.nn.precision import computed_in
 from ganengine.nn.small_maps import Conv2d
 from ganengine.nn.spectral_norm import follow
 from ganengine.ops.registration import traced
@@ -52,7 +53,6 @@ def up_conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _merges(conv: nn.Conv2d, x: Tensor, large: torch.Size | list[int]) -> bool:
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     return (
         isinstance(conv, Conv2d)
         and (conv.kernel_size, conv.stride, conv.dilation) == ((3, 3), (1, 1), (1, 1))
@@ -61,7 +61,7 @@ def _merges(conv: nn.Conv2d, x: Tensor, large: torch.Size | list[int]) -> bool:
         and all(hook is follow for hook in conv._forward_pre_hooks.values())
         and x.device.type == "cpu"
         and not any(side % 2 for side in large)
-        and min(large) >= LEAST_SIDE.get(dtype, 1 << 30)
+        and min(large) >= LEAST_SIDE.get(computed_in(x), 1 << 30)
         and not traced()
     )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganengine.nn.precision import computed_in
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.registration import traced, wanted
 
@@ -110,9 +111,7 @@ def _applies(module: Any, x: Tensor) -> bool:
 
 def _convolved(module: Any, x: Tensor, form: Form) -> Tensor | None:
     """Return the convolution, or None where the backend is as fast."""
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if x.dtype == torch.float64:
-        dtype = torch.float64
+    dtype = computed_in(x)
     # Counted, not asked of the weight: a normalised one is made anew each time that it is looked at.
     weights = module.in_channels * module.out_channels * form.kernel[0] * form.kernel[1]
     given = (len(x), weights, dtype)

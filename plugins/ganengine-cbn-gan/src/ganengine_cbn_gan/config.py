@@ -49,6 +49,8 @@ class CBNGANConfig(ConditionalConfig):
     """beta of the penalty that keeps G's filters orthogonal (1809.11096, equation 3); 0: none."""
     d_steps: int = 1
     """Steps of D for each one of G, each on a batch of its own."""
+    d_batch: Literal["separate", "joined"] = "joined"
+    """D sees real and fake in one pass, which one power iteration serves, as in BigGAN's public code; or in two."""
     lr: float = 1e-3
     """Learning rate of G."""
     betas: tuple[float, float] = (0.0, 0.9)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-from ganengine.nn import together
+from ganengine.nn import computed_in, together
 from ganengine.plugins import registry
 from torch import Tensor
 
@@ -38,8 +38,8 @@ def build(config: Pix2PixConfig) -> dict[str, Callable[[Step], Terms]]:
         return image
 
     def judge(step: Step, *images: Tensor) -> tuple[Tensor, ...]:
-        source = getattr(step.batch, config.source)
-        return together(step["D"], *(torch.cat((source, image), 1) if config.sees_input else image for image in images))
+        source, *shown = (x.to(computed_in(x)) for x in (getattr(step.batch, config.source), *images))
+        return together(step["D"], *(torch.cat((source, image), 1) if config.sees_input else image for image in shown))
 
     def d(step: Step) -> Terms:
         assert game is not None
