@@ -159,8 +159,9 @@ class Session:
             f"{name} {f'{count / 1e6:.2f} M' if count >= 1e5 else count}" for name, count in notes["parameters"].items()
         )
         names = [stage["name"] for stage in notes["stages"]]
-        sizes += f" in the first stage of {', '.join(names)}" if len(names) > 1 else ""
-        batch = self.trainer.schedule.stages[self.trainer.position.stage].batch or self.settings.engine.batch
+        at = self.trainer.position.stage
+        sizes += f' in stage "{names[at]}" of {", ".join(names)}' if len(names) > 1 else ""
+        batch = self.trainer.schedule.stages[at].batch or self.settings.engine.batch
         again = sum(notes["blocks"].values())
         kept = f", activations of {again} blocks computed again" if again else ""
         several = f"{ranks.world()} ranks, each on " if ranks.world() > 1 else ""
@@ -180,19 +181,23 @@ class Session:
         """Return what to tell at the end of a run: why it ended, its picture, and what to do next."""
         pictures = sorted(folder.samples.glob("*.png"))
         lines = [f"Stopped: {reason}. Everything is in {folder}."]
-        name = shlex.quote(str(folder))
-        # An interrupted run has its goal still before it; one that is complete needs a larger one.
-        further = "" if self.trainer.interrupt.number else f" --max-images {max(1, 2 * self.trainer.position.images)}"
+        name, images, left = shlex.quote(str(folder)), self.trainer.position.images, self.trainer.left_of_stage()
+        if left is not None:
+            lines.append(f"  stage            {left[0]} ends after another {left[1]} images; {left[2]} is next")
+        # An interrupted run has its goal still before it; one that is complete needs a larger one, in the next stage.
+        goal = max(1, 2 * images, 0 if left is None else 2 * (images + left[1]))
+        further = "" if self.trainer.interrupt.number else f" --max-images {goal}"
         if pictures:
             lines.append(f"  picture          {pictures[-1]}")
         lines.append(f"  go on            ganengine resume {name}{further}")
         lines.append(f"  draw pictures    ganengine sample {name}")
         kinds = {view.kind for view in self.trainer.views.values()}
+        split = "test" if "test" in self.dataset.splits else next(iter(self.dataset.splits))
         if "translate" in kinds:
             lines.append(f"  use it           ganengine translate {name} IN OUT")
-            lines.append(f"  measure it       ganengine eval {name} --split test --metrics l1,psnr")
+            lines.append(f"  measure it       ganengine eval {name} --split {split} --metrics l1,psnr")
         elif "forecast" in kinds:
-            lines.append(f"  measure it       ganengine eval {name} --split test")
+            lines.append(f"  measure it       ganengine eval {name} --split {split}")
         elif "sample" in kinds and self._is_labelled():
             lines.append(f"  measure it       ganengine eval {name} --baseline untrained")
         return "\n".join(lines)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganengine import draws, ranks
 from ganengine.data.batch import Batch
-from ganengine.errors import StaleForwardError
+from ganengine.errors import StaleForwardError, UserError
 from ganengine.latents import from_prior
 from ganengine.nn.context import current, draw_context, scoped
 from ganengine.variant import Prior, Progress
@@ -98,8 +98,16 @@ class Step:
 
         Its numbers are rows of the whole batch: `step.whole(texts)[step.derangement("wrong")]`, which on one rank is
         `texts[step.derangement("wrong")]`. With `--accumulate` the samples of one micro-batch are mixed.
+
+        Raises:
+            UserError: there is one sample, which has no other to be paired with.
         """
         start, n = self.rows[0] - ranks.rank() * self.rows[1] // ranks.world(), self.batch.size * ranks.world()
+        if n < 2:
+            raise UserError(
+                "--batch: expected more than one sample at once, to pair each with another one, got 1. "
+                "Use a larger --batch, or a smaller --accumulate."
+            )
         order = torch.randperm(n, generator=draws.generator(self.seed, name, start)).to(self.device)
         result = torch.empty_like(order)
         result[order] = order.roll(1)

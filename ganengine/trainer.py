@@ -272,6 +272,14 @@ class Trainer:
         over = over or (stage.until is not None and stage.until(self.progress(), self._host_state()))
         return over and at.stage + 1 < len(self.schedule.stages)
 
+    def left_of_stage(self) -> tuple[str, int, str] | None:
+        """Return this stage, how many images it has yet to see, and the next one; None where that is not known."""
+        at, stages = self.position, self.schedule.stages
+        stage = stages[at.stage]
+        if at.stage + 1 == len(stages) or stage.images is None:
+            return None
+        return stage.name, max(0, at.stage_start + stage.images - at.images), stages[at.stage + 1].name
+
     def _grow(self) -> None:
         """Move to the next stage: build, hand over, keep what stays."""
         at = self.position

@@ -75,7 +75,7 @@ class Updater:
         # One autocast context per phase: the casts it caches are stale once an optimizer has stepped.
         held = [self.players.networks[name] for name in phase.hold]
         with self.hardware.autocast(), draw_context(context), hold(held):
-            terms = self.losses[phase.loss](step)
+            terms = self._terms(phase.loss, step)
             _check_alike(phase.name, terms)
             for name, term in terms.items():
                 value = self._reduce(phase.name, name, term, step, parts)
@@ -92,6 +92,17 @@ class Updater:
             )
         seen[phase.name] = _scaled(total.detach(), 1 / parts)
         return _scaled(total, due.gain / parts), seen
+
+    def _terms(self, loss: str, step: Step) -> Mapping[str, Tensor]:
+        try:
+            return self.losses[loss](step)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"--batch: expected more than one sample at once, as batch norm takes its statistics over them, got "
+                f"{step.batch.size}. Use a larger --batch, or a smaller --accumulate."
+            ) from error
 
     @staticmethod
     def _reduce(phase: str, name: str, term: Tensor, step: Step, parts: int) -> Tensor:

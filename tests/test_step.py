@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ganengine.data import Batch
-from ganengine.errors import StaleForwardError
+from ganengine.errors import StaleForwardError, UserError
 from ganengine.losses.adversarial import adversarial
 from ganengine.nn import Dropout
 from ganengine.nn.context import Context, draw_context, name_modules
@@ -76,6 +76,11 @@ def test_a_derangement_leaves_no_sample_in_place(n: int, seed: int) -> None:
     order = step_of(n, seed=seed).derangement("wrong")
     assert sorted(order.tolist()) == list(range(n))
     assert bool((order != torch.arange(n)).all())
+
+
+def test_one_sample_has_no_other_to_be_paired_with() -> None:
+    with pytest.raises(UserError, match="--batch: expected more than one sample at once, to pair each with another"):
+        step_of(1).derangement("wrong")
 
 
 def test_derangements_differ_by_name_and_part() -> None:

@@ -102,6 +102,7 @@ def build(argument: str, options: DataOptions) -> CaptionedDataset:
     there = set(root.listing().pictures)
     samples: dict[str, list[Sample]] = {}
     captions: dict[str, list[str]] = {}
+    beyond = 0
     for number, entry in enumerate(_entries(root)):
         where = f"{root}/{NAME}, entry {number}"
         name, split, texts = _checked(where, entry)
@@ -113,9 +114,14 @@ def build(argument: str, options: DataOptions) -> CaptionedDataset:
                 "Add the picture, or take the entry out."
             )
         captions[name] = texts[:MOST]
+        beyond += len(texts[MOST:])
         samples.setdefault(split, []).append(Sample(name, {"real": Part(root.file(name))}))
     ordered = {split: samples[split] for split in dict.fromkeys(SPLITS.values()) if split in samples}
-    return CaptionedDataset(root, ordered, captions, _embeddings(root, captions), options)
+    dataset = CaptionedDataset(root, ordered, captions, _embeddings(root, captions), options)
+    if beyond:
+        told = f"{count_of(beyond, 'caption')} beyond the first {MOST} of a picture: not used."
+        dataset.notes = [*dataset.notes, told]
+    return dataset
 
 
 def root_of(argument: str | Path) -> Folder:
@@ -184,7 +190,8 @@ def _embeddings(root: Folder, captions: Mapping[str, list[str]]) -> dict[str, np
             found = {name: arrays[name] for name in arrays.files if name in captions}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{file}: expected arrays of numpy, written by numpy.savez ({error}). Write it anew."
+            f"{file}: expected arrays of numbers, written by numpy.savez, got something else or a damaged file. "
+            "Write it anew."
         ) from error
     lacking = [name for name in captions if name not in found]
     if lacking:
@@ -196,8 +203,9 @@ def _embeddings(root: Folder, captions: Mapping[str, list[str]]) -> dict[str, np
     for name, rows in found.items():
         sound = rows.ndim == 2 and 0 < len(rows) <= MOST and rows.shape[1:] == width and rows.dtype.kind == "f"
         if not sound or not width[0] or not np.isfinite(rows).all() or not rows.any(1).all():
+            empty = "" if not sound or not width[0] else ", a row of which is zero or not finite"
             raise DataError(
                 f"{file}: {name}: expected up to {MOST} rows of finite floats, not all zero, of one width "
-                f"{list(width)}, got {list(rows.shape)} of {rows.dtype}. Compute it anew."
+                f"{list(width)}, got {list(rows.shape)} of {rows.dtype}{empty}. Compute it anew."
             )
     return found

@@ -136,8 +136,10 @@ class Dataset(ABC):
         """
         count = self.spec.count
         if count == 0:
-            remedy = self._worded("Add a folder train/", "Add some")
-            raise DataError(f"The data has nothing to train on: splits {', '.join(self.splits)}. {remedy}.")
+            raise DataError(
+                f"The data has nothing to train on: splits {', '.join(self.splits)}. Give some of it the split train "
+                "(a folder train/, or the word where the data names splits)."
+            )
         if batch > count:
             raise DataError(
                 f"A batch of {batch} is larger than the data: {count} training sample{'s' * (count > 1)}. "

@@ -102,10 +102,16 @@ def build(argument: str, options: DataOptions) -> SceneDataset:
 
 def _asked(argument: str) -> tuple[str, int, int]:
     """Return the place and how many steps to observe and to predict."""
-    match = re.fullmatch(r"(.*),(\d{1,5}),(\d{1,5})", argument, re.DOTALL)
+    match = re.fullmatch(r"(.*?),([-+.,\d\s]*)", argument, re.DOTALL)
     if match is None or Path(argument).expanduser().exists():
         return argument, OBSERVE, PREDICT
-    observe, predict = int(match[2]), int(match[3])
+    numbers = match[2].split(",")
+    if len(numbers) != 2 or not all(re.fullmatch(r"\d{1,5}", number) for number in numbers):
+        raise DataError(
+            f'tracks: expected FOLDER,OBSERVE,PREDICT with two whole numbers, got "{argument}". For example '
+            f"tracks:{match[1] or 'FOLDER'},{OBSERVE},{PREDICT}."
+        )
+    observe, predict = map(int, numbers)
     if observe < 2 or predict < 1:
         raise DataError(f"tracks: expected at least 2 observed steps and 1 to predict, got {observe} and {predict}.")
     return match[1], observe, predict

@@ -93,6 +93,7 @@ def test_what_is_cut_or_not_used_is_said(birds):
     assert data.notes == [
         f"1 caption longer than {LONGEST} characters: what is beyond is cut.",
         "2 pictures in no entry of captions.json: not used.",
+        f"1 caption beyond the first {MOST} of a picture: not used.",
     ]
 
 
@@ -166,7 +167,10 @@ def test_embeddings_are_a_field_where_they_are_there(birds):
         ({"a": np.ones((1, 3)), "b": np.ones((1, 3))}, r"1 picture without one \(images/c.png\)"),
         (dict.fromkeys("abc", np.ones(3)), r"a.png: expected up to 16 rows of finite floats"),
         ({**dict.fromkeys("ab", np.ones((1, 3))), "c": np.ones((1, 4))}, r"c.png: .* of one width \[3\], got \[1, 4\]"),
-        (dict.fromkeys("abc", np.full((1, 3), np.nan)), r"finite floats"),
+        (
+            dict.fromkeys("abc", np.full((1, 3), np.nan)),
+            r"of float64, a row of which is zero or not finite",
+        ),
         (dict.fromkeys("abc", np.ones((1, 3), int)), r"got \[1, 3\] of int64"),
         (dict.fromkeys("abc", np.zeros((1, 3))), r"not all zero"),
     ],
@@ -181,7 +185,7 @@ def test_wrong_embeddings_are_named(birds, arrays, message):
 def test_a_file_that_holds_no_arrays(birds):
     path = birds()
     (path / "embeddings.npz").write_bytes(b"PK none")
-    with pytest.raises(DataError, match=r"embeddings\.npz: expected arrays of numpy"):
+    with pytest.raises(DataError, match=r"embeddings\.npz: expected arrays of numbers, written by numpy\.savez"):
         open_captions(path)
 
 

@@ -126,6 +126,12 @@ def test_what_does_not_fit_is_named(table: Table, lines: list[str], message: str
     assert (found["source"], found["problem"]) == ("tracks", str(caught.value))
 
 
+@pytest.mark.parametrize("numbers", ["8", "8,12,3", "-8,12", "8.5,12", ""])
+def test_other_than_two_whole_numbers_are_refused(table: Table, numbers: str) -> None:
+    with pytest.raises(DataError, match="tracks: expected FOLDER,OBSERVE,PREDICT with two whole numbers, got"):
+        tracks.build(f"{table('train,a,0,1,2')},{numbers}", OPTIONS)
+
+
 def test_latitudes_end_at_the_poles(table: Table) -> None:
     folder = table("a,0,1,91", head="track,step,lon,lat")
     with pytest.raises(DataError, match='lat: expected a number from -90 to 90, got "91"'):

@@ -116,6 +116,13 @@ def test_size_batch_and_fade_change_at_the_border(lab: MakeLab) -> None:
     assert [line["images"] for line in run.log] == [4, 8, 10, 12, 14, 16, 18]
 
 
+def test_what_is_left_of_a_stage_is_known(lab: MakeLab) -> None:
+    run = bench(lab, growing())
+    assert run.run(1).left_of_stage() == ("4x4", FIRST - 4, "8x8")
+    assert run.run(2).left_of_stage() == ("4x4", 0, "8x8")
+    assert run.run(3).left_of_stage() is None, "the last one ends with the run"
+
+
 def test_parameters_and_averages_are_handed_over_by_name_and_by_rename(lab: MakeLab) -> None:
     # A half-life far beyond the run: the average stays at the first weights, so it cannot be mistaken for G.
     run = bench(lab, growing(frozen=True), ema_images=10**12, ema_rampup=0)

@@ -32,7 +32,7 @@ WHERE = {
     "square": "expected A|B side by side, but every picture is as wide as high",
     "twins": "expected A|B side by side",
     "odd": "1 of 1 picture has an odd width, the first: 0.png is 17x8",
-    "tests": "The data has nothing to train on: splits test. Add a folder train/",
+    "tests": "The data has nothing to train on: splits test. Give some of it the split train",
     "few": "A batch of 2 is larger than the data: 1 training sample. Use --batch 1",
     "unreadable --bad-images fail": "(4 of 5 pictures cannot be read). Replace it, or take it out",
     # Archives

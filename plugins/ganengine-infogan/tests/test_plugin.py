@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from ganengine.cli import main
 from ganengine.config import RunOptions
 from ganengine.plugins import add_path, check_options, registry
 from ganengine.variant import Variant
+from PIL import Image
 
 from ganengine_infogan import plugin
 from ganengine_infogan.config import InfoGANConfig
@@ -42,3 +44,16 @@ def test_readme_names_no_option_or_preset_that_does_not_exist() -> None:
     assert used <= known | of_sample
     (record,) = plugin.ganengine_variants()
     assert set(re.findall(r"--preset ([a-z-]+)", README)) == set(record.presets)
+
+
+def test_a_batch_of_one_is_refused_as_batch_norm_needs_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_path(ROOT)
+    data, out = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    for number in range(2):
+        Image.new("L", (8, 8), 100 * number).save(data / f"{number}.png")
+    small = plugin.ganengine_variants()[0].smallest | {"batch": 1, "threads": 1}
+    words = [word for name, value in small.items() for word in (f"--{name}", str(value))]
+    assert main(["run", "infogan", str(data), *words, "--out", str(out)]) == 2
+    assert "--batch: expected more than one sample at once" in capsys.readouterr().err
+    assert not out.exists()
