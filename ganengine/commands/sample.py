@@ -129,8 +129,9 @@ def sample(argv: Sequence[str]) -> int:
     if asked and not any(view.kind == "sample" for view in trained.sampler.views.values()):
         if asked[0].startswith("caption"):
             raise UserError(
-                f"--{asked[0].replace('_', '-')}: expected a run that reads sentences; "
-                f"{trained.settings.variant.name} starts from its data here. Leave the option out."
+                f"--{asked[0].replace('_', '-')}: expected a run that reads sentences; in this one "
+                f"{trained.settings.variant.name} has no network for that and draws what its data has beside the "
+                "pictures. Leave the option out."
             )
         raise UserError(
             f"--{asked[0].replace('_', '-')}: expected a variant that makes samples of noise; "
