@@ -120,7 +120,7 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     from ganengine.config import RunOptions
     from ganengine.hardware import bfloat16_unit, choose_device
     from ganengine.players import FUSED
-    from ganengine.spinning import SPINS, THEIRS, wait_briefly
+    from ganengine.spinning import SPINS, wait_briefly
 
     device = choose_device("auto")
     compiled = any(kernel.compiled for kernel in ops.kernels() if kernel.device == device.type)
@@ -140,7 +140,7 @@ def fast_paths() -> dict[str, dict[str, Any]]:
         "channels-last": (RunOptions().channels_last != "off", "memory format of pictures and convolutions"),
         "fused optimizers": (bool(FUSED), ", ".join(sorted(kind.__name__ for kind in FUSED))),
         "memory kept": ("is kept" in allocator, allocator),
-        "brief waits": (waits == f"{THEIRS[0]}={SPINS}", f"of OpenMP's threads for each other: {waits}"),
+        "brief waits": (waits.startswith(SPINS), f"of OpenMP's threads for each other: {waits}"),
     }
     return {name: {"used": used, "what": what} for name, (used, what) in paths.items()}
 

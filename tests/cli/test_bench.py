@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ganengine.bench import machine, timing
+from ganengine.bench import machine, ops, timing
 
 from .conftest import SMALLEST
 
@@ -29,6 +29,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry = timing.Effort(least_rounds=2, seconds=0.0)
     monkeypatch.setattr(timing, "QUICK", hurry)
     monkeypatch.setattr(machine, "QUICK", hurry)
+    monkeypatch.setattr(ops, "TRIAL", hurry)
 
 
 def test_one_object(go: Go) -> None:
@@ -73,7 +74,7 @@ def test_a_table_for_people(go: Go) -> None:
 
 
 def test_unequal_results_end_with_status_1(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ganengine.bench import equality, ops
+    from ganengine.bench import equality
 
     monkeypatch.setattr(ops, "TOLERANCE", dict.fromkeys(equality.TOLERANCE, -1.0))
     done = go("bench", "ops", "--op", "null", "--quick", "--json")

@@ -41,22 +41,20 @@ def test_two_commands_cannot_train_one_run(go: Any, trained: Path) -> None:
     assert "another process trains this run" in done.err
 
 
-def test_a_full_disk_is_one_message(pairs: Path, smallest: list[str], tmp_path: Path) -> None:
-    def limit() -> None:
-        import resource
+def test_a_full_disk_is_one_message(go: Any, pairs: Path, smallest: list[str], tmp_path: Path) -> None:
+    import resource
 
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-
-    done = subprocess.run(
-        [*TRAIN, str(pairs), *smallest, "--max-steps", "2", "--preview", "0", "--out", str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        preexec_fn=limit,
-    )
-    assert done.returncode == 2
-    assert "cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        done = go("run", "pix2pix", pairs, *smallest, "--max-steps", 2, "--preview", 0, "--out", tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handled)
+    assert done.status == 2
+    assert "cannot be written" in done.err
+    assert "Traceback" not in done.err
     assert not (tmp_path / "run").exists()
 
 

@@ -75,14 +75,19 @@ def start(go: Go) -> Go:
     return command
 
 
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the runs are that all modules share."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, _tiny: None) -> Path:
+def made(runs: Path, _tiny: None) -> Path:
     """Return a folder of runs: `whole` of 14 steps, `begun` of 6, and `other`, a longer one with another seed."""
-    place = tmp_path_factory.mktemp("runs")
     for name, steps, seed in (("whole", STEPS, 0), ("begun", 6, 0), ("other", 10, 1)):
-        words = ["run", "tiny-gan", "--out", str(place / name), "--max-steps", str(steps), "--seed", str(seed)]
-        assert main([*words, *OPTIONS]) == 0
-    return place
+        words = ["run", "tiny-gan", "--out", str(runs / name), "--max-steps", str(steps), "--seed", str(seed)]
+        assert (runs / name).exists() or main([*words, *OPTIONS]) == 0
+    return runs
 
 
 @pytest.fixture

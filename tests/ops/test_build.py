@@ -64,6 +64,16 @@ def failing_compiler(folder: Path) -> str:
     return str(compiler)
 
 
+def hasty_compiler(folder: Path) -> str:
+    """A compiler that finds every source empty: where the headers of torch are not what is looked at."""
+    compiler = folder / "hasty++"
+    real = shutil.which("g++") or shutil.which("clang++")
+    each = 'case "$word" in csrc/*.cpp) word="-xc++ /dev/null" ;; esac'
+    compiler.write_text(f'#!/bin/sh\nwords=\nfor word; do {each}; words="$words $word"; done\nexec {real} $words\n')
+    compiler.chmod(0o755)
+    return str(compiler)
+
+
 def failing_toolkit(folder: Path) -> str:
     """A CUDA toolkit that knows an architecture and compiles nothing."""
     nvcc = folder / "toolkit" / "bin" / "nvcc"
@@ -105,8 +115,10 @@ def test_compiles_loads_and_compiles_again_only_what_changed(tree: Path) -> None
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 def test_without_the_cuda_kernels_those_for_the_cpu_stay(tree: Path) -> None:
+    compiler = hasty_compiler(tree)
+
     def reason(**environment: str) -> str:
-        done = setup(tree, "build_ext", "--inplace", **environment)
+        done = setup(tree, "build_ext", "--inplace", CXX=compiler, **environment)
         assert done.returncode == 0, done.stderr
         content = record(tree)
         assert content["built"]
@@ -120,7 +132,7 @@ def test_without_the_cuda_kernels_those_for_the_cpu_stay(tree: Path) -> None:
     assert reason() == "no nvcc when the kernels were built: install the CUDA toolkit or set CUDA_HOME"
     assert reason(CUDA_HOME=toolkit).endswith("failed: x.cu:1: error: this nvcc is broken")
     assert reason(CUDA_HOME=toolkit, GANENGINE_CUDA="0") == "GANENGINE_CUDA=0 when the kernels were built"
-    done = setup(tree, "build_ext", "--inplace", CUDA_HOME=toolkit, GANENGINE_BUILD="require")
+    done = setup(tree, "build_ext", "--inplace", CUDA_HOME=toolkit, CXX=compiler, GANENGINE_BUILD="require")
     assert done.returncode != 0
     assert "this nvcc is broken" in done.stderr
 

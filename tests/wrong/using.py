@@ -36,7 +36,7 @@ WRONG = {
     "sample RUN --view strip": 'does not have a sample, grid or forecast view called "strip"; it has triptych',
     "sample RUN --view translate": 'does not have a sample, grid or forecast view called "translate"',
     "sample RUN --stats mine": "invalid choice 'mine' for argument '--stats'",
-    "sample RUN --caption x": "--caption: expected a run that reads sentences; in this one pix2pix has no network for that",
+    "sample RUN --caption x": "--caption: expected a run that reads sentences; in this one pix2pix has no network",
     "sample RUN --captions-file texts": "--captions-file: expected a run that reads sentences",
     "sample RUN --caption x --captions-file texts": "expected one thing to draw, got --caption and --captions-file",
     "sample RUN --device cuda:99": '"cuda:99" is not there',
