@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ganengine.nn.flatten import Flatten
+from ganengine.nn.flatten import Flatten, Unflatten
 from ganengine.nn.padding import ReflectionPad2d
 from ganengine.nn.sequential import Sequential
 from ganengine.nn.small_maps import Conv2d, ConvTranspose2d
@@ -16,6 +16,7 @@ SWAPS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Flatten: Flatten,
     nn.ReflectionPad2d: ReflectionPad2d,
     nn.Sequential: Sequential,
+    nn.Unflatten: Unflatten,
 }
 
 

@@ -1,4 +1,4 @@
-"""Flattening that hands the gradient back in the memory order of what was flattened."""
+"""Flattening and its inverse that keep features, and gradients of features, in channels-last memory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,26 @@ class Flatten(nn.Flatten):
             input = input.view_as(input)  # a hook on the tensor itself would see all of its gradient
             input.register_hook(_channels_last)  # type: ignore[no-untyped-call]
         return super().forward(input)
+
+
+PICTURE = 4
+"""What has so many channels at most is a picture, the end of a network: its memory order stays as it is."""
+
+
+class Unflatten(nn.Unflatten):
+    """As nn.Unflatten; features of more than four channels come channels-last.
+
+    Plain unflattening gives them contiguous, and all layers up to the first convolution work in that order.
+
+    Gradients: any order.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return what nn.Unflatten returns."""
+        features = super().forward(input)
+        if features.dim() != 4 or features.shape[1] <= PICTURE:
+            return features
+        return features.contiguous(memory_format=torch.channels_last)
 
 
 def _channels_last(grad: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ganengine.layout import channels_last
 from ganengine.nn import small_maps, spectral_norm
 from ganengine.nn.adopt import adopt
-from ganengine.nn.flatten import Flatten
+from ganengine.nn.flatten import Flatten, Unflatten
 from ganengine.nn.small_maps import Conv2d, ConvTranspose2d, Form
 from ganengine.players import to_channels_last
 
@@ -200,6 +200,17 @@ def test_flattening_keeps_the_memory_order_of_gradients() -> None:
         (layer(middle) * torch.arange(48.0)).sum().backward()
     assert torch.equal(seen[0], seen[1])
     assert [g.is_contiguous(memory_format=torch.channels_last) for g in seen] == [False, True]
+
+
+@pytest.mark.parametrize(("channels", "moved"), [(3, False), (8, True)], ids=["picture", "features"])
+def test_unflattened_features_are_channels_last(channels: int, moved: bool) -> None:
+    flat = torch.randn(2, channels * 4, requires_grad=True)
+    plain, ours = (layer(flat) for layer in (nn.Unflatten(1, (channels, 2, 2)), Unflatten(1, (channels, 2, 2))))
+    assert torch.equal(plain, ours)
+    assert ours.is_contiguous(memory_format=torch.channels_last) is moved
+    weights = torch.randn_like(plain)
+    grads = [torch.autograd.grad((out * weights).sum(), flat)[0] for out in (plain, ours)]
+    assert torch.equal(*grads)
 
 
 def test_one_channel_says_that_it_is_channels_last() -> None:

@@ -57,7 +57,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: CBNGANConfig, channels: int, classes: int, sides: list[int]) -> None:
         super().__init__()
-        self.num_classes, self.side = classes, sides[0]
+        self.num_classes = classes
         widths = _widths(config.g_filters, config.g_widest, len(sides) - 1)[::-1]
         self.embedding: nn.Embedding | None = None
         self.parts = [config.latent]
@@ -67,6 +67,7 @@ class Generator(nn.Module):
             self.parts = _parts(config.latent, len(sides))
             conditions = [1 + config.embedding + part for part in self.parts[1:]]
         self.begin = nn.Linear(self.parts[0], widths[0] * sides[0] ** 2)
+        self.unflatten = nn.Unflatten(1, (widths[0], sides[0], sides[0]))
         self.blocks = nn.ModuleList(
             UpBlock(*both, condition, config.class_spread if self.embedding is None else None)
             for both, condition in zip(pairwise((widths[0], *widths)), conditions, strict=True)
@@ -79,7 +80,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Return pictures [N, C, H, W] in [-1, 1]."""
         first, *rest = torch.split(z, self.parts, 1)
-        x = self.begin(first).unflatten(1, (-1, self.side, self.side))
+        x = self.unflatten(self.begin(first))
         conditions = [y] * len(self.blocks)
         if self.embedding is not None:
             # A constant 1 carries the scale and shift that all classes and latents share.
