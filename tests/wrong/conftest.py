@@ -36,6 +36,7 @@ def wrong(
         (tmp_path / name).mkdir()
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "path", list(sys.path))  # --plugin FOLDER adds to it
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python's own __pycache__ beside a plugin is not ours
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     cache = Path(os.environ["GANENGINE_CACHE"])
