@@ -201,9 +201,9 @@ def _embeddings(root: Folder, captions: Mapping[str, list[str]]) -> dict[str, np
         )
     width = next(iter(found.values())).shape[-1:]
     for name, rows in found.items():
-        sound = rows.ndim == 2 and 0 < len(rows) <= MOST and rows.shape[1:] == width and rows.dtype.kind == "f"
-        if not sound or not width[0] or not np.isfinite(rows).all() or not rows.any(1).all():
-            empty = "" if not sound or not width[0] else ", a row of which is zero or not finite"
+        fits = rows.ndim == 2 and 0 < len(rows) <= MOST and rows.shape[1:] == width != (0,) and rows.dtype.kind == "f"
+        if not fits or not np.isfinite(rows).all() or not rows.any(1).all():
+            empty = ", a row of which is zero or not finite" if fits else ""
             raise DataError(
                 f"{file}: {name}: expected up to {MOST} rows of finite floats, not all zero, of one width "
                 f"{list(width)}, got {list(rows.shape)} of {rows.dtype}{empty}. Compute it anew."
