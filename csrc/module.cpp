@@ -5,6 +5,11 @@
 
 #include <algorithm>
 #include <atomic>
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "common/checks.h"
 #include "common/isa.h"
@@ -21,6 +26,20 @@ Isa best_isa() {
   if (avx2) return avx512 ? Isa::avx512 : Isa::avx2;
 #endif
   return Isa::baseline;
+}
+
+bool tiles_are_there() {
+#if GANENGINE_X86 && defined(__linux__)
+  unsigned a = 7, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kTileBits = 1u << 24, kBfloat16Bits = 1u << 22;
+  if ((d & kTileBits) == 0 || (d & kBfloat16Bits) == 0) return false;
+  // The registers are large, so Linux (5.16) gives them only to who asks, once in a process.
+  constexpr long kAsk = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kAsk, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 std::atomic<Isa>& current() {
@@ -43,11 +62,20 @@ const bool native_bfloat16 = (__builtin_cpu_init(), __builtin_cpu_supports("avx5
 const bool native_bfloat16 = false;
 #endif
 
+bool amx() {
+  static const bool there = best_isa() == Isa::avx512 && native_bfloat16 && tiles_are_there();
+  return there && isa() == Isa::avx512;
+}
+
 Isa isa() { return current().load(std::memory_order_relaxed); }
 
 }  // namespace ganengine
 
-STABLE_TORCH_LIBRARY_FRAGMENT(ganengine, m) { m.def("set_isa(int wanted) -> int"); }
+STABLE_TORCH_LIBRARY_FRAGMENT(ganengine, m) {
+  m.def("set_isa(int wanted) -> int");
+  m.def("has_amx() -> bool");
+}
 STABLE_TORCH_LIBRARY_IMPL(ganengine, CompositeExplicitAutograd, m) {
   m.impl("set_isa", TORCH_BOX(&ganengine::set_isa));
+  m.impl("has_amx", TORCH_BOX(&ganengine::amx));
 }

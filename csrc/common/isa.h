@@ -26,6 +26,10 @@ Isa isa();
 // Whether the machine has AVX512_BF16, for the one instruction that avx512 uses of it.
 extern const bool native_bfloat16;
 
+// Whether the machine multiplies tiles of bfloat16 (AMX) beside AVX-512, the system lets this process, and set_isa has
+// asked for nothing less.
+bool amx();
+
 // Kernel of this machine's instruction set for data of type T, among the three of a name:
 // GANENGINE_CHOOSE(maxout, T, kernels<T>). float64 has only the baseline: nobody waits for it, but every build would.
 #if GANENGINE_X86

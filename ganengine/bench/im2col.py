@@ -1,7 +1,7 @@
 """A strided 5 x 5 convolution over small maps, as the layer of ganengine.nn has it: products with patches (im2col).
 
 The layer decides by dtype and sizes which of its three parts (values, data gradient, weight gradient) become products
-(ganengine.nn.small_maps); what it leaves to PyTorch is measured as it is.
+(ganengine.nn.convolution); what it leaves to PyTorch is measured as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganengine.bench.case import BOTH, FORWARD, Case, Floor, Subject
-from ganengine.nn.small_maps import Conv2d
+from ganengine.nn.convolution import Conv2d
 
 OP = "im2col"
 KERNEL, STRIDE, PADDING = 5, 2, 2

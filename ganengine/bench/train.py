@@ -94,13 +94,21 @@ def measure(words: Sequence[str], *, against: bool, rounds: int, seconds: float,
 def _record(
     blocks: Mapping[str, list[dict[str, Any]]], counts: Mapping[str, int], about: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
+    """Return what the blocks say together.
+
+    A phase's milliseconds are its share of the time of all blocks, in a step of median length. So one that is due at
+    every n-th step alone counts with what it costs per step, though not every block has it.
+    """
     engine, own = blocks["engine"], about["engine"]
     steps = {name: [counts[name] / block["seconds"] for block in side] for name, side in blocks.items()}
-    pictures = engine[0]["images"] / counts["engine"]
+    # WGAN's critic, for one, has more batches in early steps than later.
+    pictures = [block["images"] / counts["engine"] for block in engine]
+    images = {name: [r * p for r, p in zip(rates, pictures, strict=True)] for name, rates in steps.items()}
     step_ms = 1e3 / statistics.median(steps["engine"])
+    whole = sum(block["seconds"] for block in engine)
     phases = {
         name: {
-            part: 1e3 * statistics.median(block["phases"][name][part] for block in engine) / counts["engine"]
+            part: step_ms * sum(block["phases"][name][part] for block in engine) / whole
             for part in ("gradients", "optimizer")
         }
         for name in engine[0]["phases"]
@@ -110,12 +118,12 @@ def _record(
         "machine": {**own["machine"], "matmul_gflop_s": limit},
         "choices": own["choices"],
         "engine": {
-            "images_per_s": Spread.of([rate * pictures for rate in steps["engine"]]).as_dict(),
-            "images_per_step": pictures,
+            "images_per_s": Spread.of(images["engine"]).as_dict(),
+            "images_per_step": statistics.mean(pictures),
             "step_ms": step_ms,
             "phases_ms": phases,
             "rest_ms": step_ms - sum(sum(parts.values()) for parts in phases.values()),
-            "data_wait": sum(block["waited"] for block in engine) / sum(block["seconds"] for block in engine),
+            "data_wait": sum(block["waited"] for block in engine) / whole,
             "gflop_per_step": own["gflop"],
             "share_of_limit": own["gflop"] / (step_ms / 1e3) / limit,
             "peak_memory_mb": own.get("gpu_memory_mb", own.get("memory_mb")),
@@ -126,7 +134,7 @@ def _record(
     }
     if "baseline" in blocks:
         record["baseline"] = {
-            "images_per_s": Spread.of([rate * pictures for rate in steps["baseline"]]).as_dict(),
+            "images_per_s": Spread.of(images["baseline"]).as_dict(),
             "step_ms": 1e3 / statistics.median(steps["baseline"]),
             "peak_memory_mb": about["baseline"].get("gpu_memory_mb", about["baseline"].get("memory_mb")),
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ganengine.bench.machine import machine, matmul_gflop_s, waiting
 from ganengine.cli import add_plugins
@@ -29,7 +33,7 @@ from ganengine.plugins import registry
 from ganengine.precision import settle, some_asked
 from ganengine.sampling import CHUNK, TOGETHER, Sampler
 from ganengine.session import Session, data_options, open_dataset
-from ganengine.variant import Due, View
+from ganengine.variant import Due, Phase, View
 
 BATCHES = 8
 """Batches that the plain loop is given in turn; the time it takes to make them is not counted."""
@@ -47,6 +51,43 @@ class Side(Protocol):
         """Return what is told once, at the end."""
 
 
+def _at_each_place(narrow: Tensor, weight: Tensor) -> int:
+    return 2 * len(narrow) * narrow.shape[2] * narrow.shape[3] * weight.numel()
+
+
+FORMULAS: dict[str, Callable[..., int]] = {
+    "ganengine::convolution": lambda x, weight, *_, out_val: _at_each_place(out_val, weight),
+    "ganengine::convolution_backward": lambda y, weight, *_, out_val: _at_each_place(y, weight),
+    "ganengine::convolution_weights": lambda x, y, *_, out_val: _at_each_place(y, out_val),
+}
+"""Multiplications and additions of our own ops, by what they take and give."""
+
+
+class Arithmetic(TorchDispatchMode):
+    """Counts the multiplications and additions of convolutions and matrix products within it, those of gradients too.
+
+    The formulas are torch's, and FORMULAS for our own ops that multiply. Torch's FlopCounterMode also tells in which
+    module, by hooks that fail where a loss calls `autograd.grad`, as gradient penalties do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        formula = FORMULAS.get(func.name()) or flop_registry.get(func._overloadpacket)
+        if formula is None:
+            with self:  # inference mode hands over whole layers: their parts count
+                result = func.decompose(*args, **named)
+            return func(*args, **named) if result is NotImplemented else result
+        result = func(*args, **named)
+        self.operations += formula(*args, **named, out_val=result)
+        return result
+
+
 class Engine:
     """The engine's own step, on the run's data."""
 
@@ -55,7 +96,7 @@ class Engine:
         self.trainer = self.session.trainer
         self.device = self.session.hardware.device
         self.wait = waiting(self.device)
-        self.phases: dict[str, dict[str, float]] = {}
+        self.phases = self._no_time()
         updater = self.trainer.updater
         updater.gradients = self._timed(updater.gradients, "gradients")  # type: ignore[method-assign]
         updater.step = self._timed(updater.step, "optimizer")  # type: ignore[method-assign]
@@ -66,15 +107,14 @@ class Engine:
             began = time.perf_counter()
             result = fn(due, *rest)
             self.wait()
-            parts = self.phases.setdefault(due.phase.name, {"gradients": 0.0, "optimizer": 0.0})
-            parts[part] += time.perf_counter() - began
+            self.phases[due.phase.name][part] += time.perf_counter() - began
             return result
 
         return call
 
     def train(self, steps: int) -> dict[str, Any]:
-        self.phases.clear()
         trainer, loader = self.trainer, self.session.loader
+        self.phases = self._no_time()
         images, waited, began = trainer.position.images, loader.waited_s, time.perf_counter()
         for _ in range(steps):
             trainer.round()
@@ -104,13 +144,25 @@ class Engine:
             },
         }
 
-    def _gflop(self) -> float:
-        """Return 10^9 multiplications and additions of convolutions and matrix products in one step."""
-        from torch.utils.flop_counter import FlopCounterMode
+    def _game(self) -> list[Phase]:
+        """Return the phases of the stage that is trained, due at this step or not."""
+        return list(self.trainer.schedule.phases(self.trainer.position.stage))
 
-        with FlopCounterMode(display=False) as counter:
-            self.trainer.round()
-        return float(counter.get_total_flops()) / 1e9
+    def _no_time(self) -> dict[str, dict[str, float]]:
+        """Return the seconds by phase and part before any is spent."""
+        return {phase.name: {"gradients": 0.0, "optimizer": 0.0} for phase in self._game()}
+
+    def _gflop(self) -> float:
+        """Return 10^9 multiplications and additions of convolutions and matrix products in one step.
+
+        Where phases are due at every n-th step alone it is the mean over as many steps as it takes to have all of them
+        in proportion.
+        """
+        steps = math.lcm(*(phase.every for phase in self._game()))
+        with Arithmetic() as counted:
+            for _ in range(steps):
+                self.trainer.round()
+        return float(counted.operations) / steps / 1e9
 
     def _use(self) -> dict[str, Any] | None:
         """Return how fast the first view makes or translates pictures."""

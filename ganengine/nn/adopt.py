@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ganengine.nn.convolution import Conv2d, ConvTranspose2d
 from ganengine.nn.flatten import Flatten, Unflatten
 from ganengine.nn.padding import ReflectionPad2d
 from ganengine.nn.sequential import Sequential
-from ganengine.nn.small_maps import Conv2d, ConvTranspose2d
 
 SWAPS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: Conv2d,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganengine.nn.convolution import Conv2d
 from ganengine.nn.precision import computed_in
-from ganengine.nn.small_maps import Conv2d
 from ganengine.nn.spectral_norm import follow
 from ganengine.ops.registration import traced
 

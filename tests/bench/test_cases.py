@@ -16,7 +16,7 @@ from ganengine.bench.case import BOTH, FORWARD, PASSES, Case, passes, results
 from ganengine.bench.cases import MODULES, cases
 from ganengine.bench.equality import TOLERANCE, max_error
 from ganengine.commands.bench import _Options
-from ganengine.nn import small_maps
+from ganengine.nn import convolution
 from ganengine.ops.dispatch import LAYERS, OPS
 
 ROOT = Path(__file__).parents[2]
@@ -119,12 +119,12 @@ def test_eager_and_fused_move_their_own_running_statistics() -> None:
 def test_something_of_every_convolution_is_a_product(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[bool] = []
 
-    def convolved(module: nn.Conv2d, x: Tensor, form: small_maps.Form) -> Tensor:
+    def convolved(module: nn.Conv2d, x: Tensor, form: convolution.Form) -> Tensor:
         weights = module.weight.numel()
         taken.extend((form.values_pay(len(x), weights, case.dtype), form.weights_pay(len(x), weights, case.dtype)))
         return x
 
-    monkeypatch.setattr(small_maps, "_convolved", convolved)
+    monkeypatch.setattr(convolution, "_convolved", convolved)
     subject = case.make(CPU)
     subject.fused(*subject.inputs)
     assert any(taken)

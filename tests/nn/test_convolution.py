@@ -12,24 +12,24 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ganengine.layout import channels_last
-from ganengine.nn import small_maps, spectral_norm
+from ganengine.nn import convolution, spectral_norm
 from ganengine.nn.adopt import adopt
+from ganengine.nn.convolution import Conv2d, ConvTranspose2d, Form
 from ganengine.nn.flatten import Flatten, Unflatten
-from ganengine.nn.small_maps import Conv2d, ConvTranspose2d, Form
 from ganengine.players import to_channels_last
 
 MEASURED = {
-    name: getattr(small_maps, name) for name in ("VALUES_LEAST_RATIO", "VALUES_MOST_POSITIONS", "WEIGHTS_LEAST_RATIO")
+    name: getattr(convolution, name) for name in ("VALUES_LEAST_RATIO", "VALUES_MOST_POSITIONS", "WEIGHTS_LEAST_RATIO")
 }
 
 
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the matrix product everywhere."""
-    everything = dict.fromkeys(small_maps.VALUES_LEAST_RATIO, 0)
-    monkeypatch.setattr(small_maps, "VALUES_LEAST_RATIO", everything)
-    monkeypatch.setattr(small_maps, "WEIGHTS_LEAST_RATIO", everything)
-    monkeypatch.setattr(small_maps, "VALUES_MOST_POSITIONS", 10**9)
+    everything = dict.fromkeys(convolution.VALUES_LEAST_RATIO, 0)
+    monkeypatch.setattr(convolution, "VALUES_LEAST_RATIO", everything)
+    monkeypatch.setattr(convolution, "WEIGHTS_LEAST_RATIO", everything)
+    monkeypatch.setattr(convolution, "VALUES_MOST_POSITIONS", 10**9)
 
 
 def pair(transposed: bool, *form: Any, **more: Any) -> tuple[nn.Module, nn.Module]:
@@ -112,8 +112,8 @@ def test_a_penalty_on_the_gradient_reaches_the_weights() -> None:
 def test_nobody_computes_what_no_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """G's phase lets the gradient through D: D's weights must cost nothing there."""
     called: list[str] = []
-    product = small_maps._product
-    monkeypatch.setattr(small_maps, "_product", lambda *given: called.append("weights") or product(*given))
+    product = convolution._product
+    monkeypatch.setattr(convolution, "_product", lambda *given: called.append("weights") or product(*given))
     _, D = pair(False, 2, 2, 3, padding=1)
     z = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     D(D(z)).sum().backward(inputs=[z])
@@ -185,7 +185,7 @@ def test_where_a_product_wins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in MEASURED.items():
-        monkeypatch.setattr(small_maps, name, value)
+        monkeypatch.setattr(convolution, name, value)
     form = Form((1, 1), (1, 1), (0, 0), (0, 0), False, (side, side), (side, side))
     assert form.values_pay(batch, weights, dtype) is values
     assert form.weights_pay(batch, weights, dtype) is gradient

@@ -1,20 +1,24 @@
-"""Convolutions over small maps as matrix products of patches, on the CPU.
+"""Convolutions on the CPU in the form that is fastest, the same numbers but for rounding.
 
-The backend (oneDNN) is slow where there are few positions and many weights: with 64 pictures of 256 x 8 x 8 and a
-layer of 5 x 5 to 512 channels the weight gradient takes 166 ms, the same arithmetic as one matrix product with
-patches (ganengine.ops.im2col) 12, the data gradient 47 and 9, the layer itself 23 and 14 (docs/results.md).
+Products of tiles (ganengine.ops.convolution), where the machine has AMX and computes in bfloat16: no casts of weights
+and their gradients stand beside them, and the backend (oneDNN) takes two to four times as long over few pictures.
+
+Products of patches (ganengine.ops.im2col), where there are few positions and many weights: with 64 pictures of
+256 x 8 x 8 and a layer of 5 x 5 to 512 channels the backend's weight gradient takes 166 ms, the same arithmetic as one
+matrix product 12, the data gradient 47 and 9, the layer itself 23 and 14 (docs/results.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganengine.nn.precision import computed_in
+from ganengine.ops.convolution import convolution, convolution_backward, convolution_weights, tiles_pay
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.registration import traced, wanted
 
@@ -27,6 +31,7 @@ WEIGHTS_FEW_POSITIONS = 16
 """With so few, the weight gradient of a narrow layer too."""
 
 _Pair = tuple[int, int]
+Way: TypeAlias = Literal["backend", "patches", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -115,35 +120,36 @@ def _convolved(module: Any, x: Tensor, form: Form) -> Tensor | None:
     # Counted, not asked of the weight: a normalised one is made anew each time that it is looked at.
     weights = module.in_channels * module.out_channels * form.kernel[0] * form.kernel[1]
     given = (len(x), weights, dtype)
-    pays = form.values_pay(*given), form.weights_pay(*given)
-    if min(*form.places, *form.wide) <= 0 or not any(pays) or (not pays[0] and not torch.is_grad_enabled()):
+    if min(*form.places, *form.wide) <= 0:
+        return None
+    other: Way = "tiles" if dtype == torch.bfloat16 and tiles_pay() else "backend"
+    values: Way = "patches" if form.values_pay(*given) else other
+    gradient: Way = "patches" if form.weights_pay(*given) else other
+    if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()):
         return None
     result: Tensor = _Convolution.apply(  # type: ignore[no-untyped-call]
-        x, module.weight, module.bias, form, dtype, pays
+        x, module.weight, module.bias, form, dtype, values, gradient
     )
     return result
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution of which some parts are matrix products: (values and data gradient, weight gradient)."""
+    """A convolution: the way of its values and data gradient, and that of its weight gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        form: Form,
-        dtype: torch.dtype,
-        pays: tuple[bool, bool],
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, dtype: torch.dtype, values: Way, of: Way
     ) -> Tensor:
-        ctx.form, ctx.dtype, ctx.pays = form, dtype, pays
+        ctx.form, ctx.dtype, ctx.ways = form, dtype, (values, of)
         ctx.bias = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
         with torch.autocast("cpu", enabled=False):
+            x = x.to(dtype)
+            if values == "tiles":
+                return _tiled(x, weight, bias, form, form.transposed)
             ctx.cast = cast = weight.to(dtype)
-            x, shift = x.to(dtype), None if bias is None else bias.to(dtype)
-            if not pays[0]:
+            shift = None if bias is None else bias.to(dtype)
+            if values == "backend":
                 return _backend(x, cast, shift, form)
             made = _scattered(x, cast, form) if form.transposed else _gathered(x, cast, shift, form)
             if form.transposed and shift is not None:
@@ -159,17 +165,15 @@ class _Convolution(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             left = [to_x, to_weight]
             if not torch.is_grad_enabled():
-                if to_x and ctx.pays[0]:
-                    found[0] = _gathered(grad, ctx.cast, None, form) if form.transposed else _scattered(
-                        grad, ctx.cast, form
-                    )  # fmt: skip
-                    left[0] = False
-                if to_weight and ctx.pays[1]:
-                    found[1] = _product(grad, x.to(dtype), form)
-                    left[1] = False
+                if to_x:
+                    found[0] = _data_gradient(ctx, grad, weight)
+                if to_weight:
+                    found[1] = _weight_gradient(ctx, grad, x.to(dtype))
+                left = [need and own is None for need, own in zip(left, found, strict=True)]
             if any(left):
                 # Where it is to be differentiated again, from the weight itself, so that this leads to it.
-                cast = weight.to(dtype) if torch.is_grad_enabled() else ctx.cast
+                again = torch.is_grad_enabled() or ctx.ways[0] == "tiles"
+                cast = weight.to(dtype) if again else ctx.cast
                 rest = torch.ops.aten.convolution_backward(
                     grad, x.to(dtype), cast, None, form.stride, form.padding, (1, 1), form.transposed, form.beyond, 1,
                     (*left, False),
@@ -180,8 +184,31 @@ class _Convolution(torch.autograd.Function):
             None if found[0] is None else found[0].to(x.dtype),
             None if found[1] is None else found[1].to(weight.dtype),
             shift,
-            *[None] * 3,
+            *[None] * 4,
         )
+
+
+def _data_gradient(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor | None:
+    form = ctx.form
+    if ctx.ways[0] == "tiles":
+        return _tiled(grad, weight, None, form, not form.transposed)
+    if ctx.ways[0] == "patches":
+        return _gathered(grad, ctx.cast, None, form) if form.transposed else _scattered(grad, ctx.cast, form)
+    return None
+
+
+def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
+    form = ctx.form
+    wide, narrow = (grad, x) if form.transposed else (x, grad)
+    if ctx.ways[1] == "tiles":
+        return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel)
+    return _product(wide, narrow, form) if ctx.ways[1] == "patches" else None
+
+
+def _tiled(x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, to_wide: bool) -> Tensor:
+    if to_wide:
+        return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide)
+    return convolution(x, weight, bias, form.stride, form.padding)
 
 
 def _backend(x: Tensor, weight: Tensor, bias: Tensor | None, form: Form) -> Tensor:
@@ -217,9 +244,8 @@ def _scattered(narrow: Tensor, weight: Tensor, form: Form) -> Tensor:
     return col2im(patches, size, form.kernel, form.stride, form.padding, form.places).permute(0, 3, 1, 2)
 
 
-def _product(grad: Tensor, x: Tensor, form: Form) -> Tensor:
+def _product(wide: Tensor, narrow: Tensor, form: Form) -> Tensor:
     """Return the weight's gradient: rows of the narrow side times patches of the wide one."""
-    wide, narrow = (grad, x) if form.transposed else (x, grad)
     # A copy of the rows, as the product with a transposed view takes twice as long.
     made = _rows(narrow).T.contiguous() @ _patches(wide, form)
     return made.view(narrow.shape[1], *form.kernel, -1).permute(0, 3, 1, 2)

@@ -1,0 +1,78 @@
+// Convolutions as products of tiles: what the kernels of all three ops share. No torch headers here.
+//
+// A convolution has a wide side [N, H, W, C], which windows look at, and a narrow one [N, down, across, K], with a place
+// for each window; the weight is [K, rows, columns, C], whichever way the layer goes (a transposed one has the sides
+// exchanged). With strides s and padding p
+//
+//     gather    narrow[n, a, b, k]  = sum of wide[n, a s - p + r, b s - p + c, :] w[k, r, c, :]
+//     scatter   wide[n, i, j, c]    = sum over the windows that see (i, j): the adjoint
+//     weights   w[k, r, c, :]       = sum over n, a, b of narrow[n, a, b, k] wide[n, a s - p + r, b s - p + c, :]
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace ganengine::convolution {
+
+constexpr int64_t kTile = 16;       // rows of a tile, and its columns of float
+constexpr int64_t kChunk = 32;      // what one product of tiles sums over
+constexpr int64_t kNumbers = 512;   // 16-bit numbers in a tile
+constexpr int64_t kSums = 4 * kTile * kTile;  // of four tiles, which a weight gradient adds up at once
+constexpr int64_t kBlockSteps = 8;  // chunks of positions that a weight gradient takes at a time: measured
+
+struct Problem {
+  int64_t n, height, width, wide;                 // the wide side, and its channels
+  int64_t down, across, narrow;                   // the narrow side
+  int64_t rows, columns;                          // of the window
+  int64_t stride_down, stride_across, padding_top, padding_left;
+
+  // How many of the window's rows and columns fall on one line of a phase.
+  int64_t rows_of_phase() const { return (rows + stride_down - 1) / stride_down; }
+  int64_t columns_of_phase() const { return (columns + stride_across - 1) / stride_across; }
+};
+
+// Where the numbers of a picture that a field holds lie: field line l, position v is row first_down + l step_down and
+// column first_across + v step_across of the picture, 0 outside of it.
+struct Cut {
+  int64_t first_down, step_down, first_across, step_across;
+};
+
+// The first of the pictures that a task writes.
+struct Picture {
+  uint16_t* data;
+  int64_t height, width, channels;
+};
+
+// A correlation of unit stride over a field [planes][pictures][lines][pitch][channels]: for a position, the numbers at
+// `chunks` offsets from it, 32 at each, times weights.
+struct Correlation {
+  std::vector<int64_t> offsets;   // in a field of these dimensions
+  std::vector<int64_t> elements;  // [chunks][32]: which weight each of these numbers has, from the output's first; -1: none
+  int64_t packed = 0;             // where its weights begin among the packed ones
+  // Position (u, v) is row first_down + u step_down and column first_across + v step_across of the result.
+  Cut to{};
+  int64_t chunks() const { return static_cast<int64_t>(offsets.size()); }
+};
+
+// The parts of a weight gradient: a row of the window by 32 wide channels by 32 narrow ones, for each of its columns.
+struct WeightCells {
+  int64_t wide_blocks, narrow_blocks, rows, columns;
+
+  int64_t count() const { return narrow_blocks * wide_blocks * rows; }
+  int64_t narrow(int64_t cell) const { return cell / (wide_blocks * rows); }
+  int64_t wide(int64_t cell) const { return cell / rows % wide_blocks; }
+  int64_t row(int64_t cell) const { return cell % rows; }
+
+  // Whether any of the cells [begin, end) is of this block.
+  bool takes_narrow(int64_t begin, int64_t end, int64_t block) const {
+    return narrow(begin) <= block && block <= narrow(end - 1);
+  }
+  bool takes_wide(int64_t begin, int64_t end, int64_t block) const {
+    for (int64_t cell = begin; cell < end; ++cell) {
+      if (wide(cell) == block) return true;
+    }
+    return false;
+  }
+};
+
+}  // namespace ganengine::convolution

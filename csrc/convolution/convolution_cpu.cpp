@@ -1,0 +1,487 @@
+// Convolutions on the CPU: fields of numbers cut from the pictures, and products of tiles over them (convolution.h).
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "common/isa.h"
+#include "common/parallel.h"
+#include "common/tensors.h"
+#include "convolution/convolution.h"
+
+#if GANENGINE_X86
+#define GANENGINE_TILES amx
+#define GANENGINE_TILES_NATIVE 1
+#ifdef __clang__
+#pragma clang attribute push(                                                                                        \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16"))), \
+    apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16")
+#endif
+#include "convolution/convolution_cpu_kernels.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#undef GANENGINE_TILES
+#undef GANENGINE_TILES_NATIVE
+#endif
+
+#define GANENGINE_TILES portable
+#define GANENGINE_TILES_NATIVE 0
+#include "convolution/convolution_cpu_kernels.h"
+#undef GANENGINE_TILES
+#undef GANENGINE_TILES_NATIVE
+
+#if GANENGINE_X86
+#define GANENGINE_CHOOSE_TILES(...) \
+  (::ganengine::amx() ? &::ganengine::convolution::amx::__VA_ARGS__ : &::ganengine::convolution::portable::__VA_ARGS__)
+#else
+#define GANENGINE_CHOOSE_TILES(...) (&::ganengine::convolution::portable::__VA_ARGS__)
+#endif
+
+namespace ganengine::convolution {
+namespace {
+
+constexpr const char* kOp = "convolution";
+constexpr const char* kBackwardOp = "convolution_backward";
+constexpr const char* kWeightsOp = "convolution_weights";
+
+constexpr int64_t kThreadProducts = 1 << 22;    // multiplications below which another thread costs more than it saves
+constexpr int64_t kFieldPositions = 2048;       // of one task: its field and results stay in the second-level cache
+constexpr int64_t kWeightsNumbers = 512 * 1024;  // in the fields of one task of a weight gradient ...
+constexpr int64_t kWeightsPositions = 1024;      // ... but at least so many positions
+
+using Pair = std::vector<int64_t>;
+
+int64_t up(int64_t value, int64_t step) { return (value + step - 1) / step; }
+int64_t rounded_up(int64_t value, int64_t step) { return up(value, step) * step; }
+
+// Memory that a thread keeps from call to call, on whole cache lines.
+template <typename T>
+class Kept {
+ public:
+  T* at_least(int64_t count) {
+    if (count > count_) {
+      at_.reset(static_cast<T*>(std::aligned_alloc(64, rounded_up(count * static_cast<int64_t>(sizeof(T)), 64))));
+      count_ = at_ ? count : 0;
+      if (!at_) throw std::bad_alloc();
+    }
+    return at_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(void* at) const { std::free(at); }
+  };
+  std::unique_ptr<T, Free> at_;
+  int64_t count_ = 0;
+};
+
+// ---- fields
+
+// Writes a field [lines][pitch][channels] of one picture.
+void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t channels, const Cut& cut, int64_t lines,
+                 int64_t pitch, uint16_t* to) {
+  const int64_t pixel = channels * 2;
+  // Positions of a line that lie inside the picture.
+  const int64_t begin = std::clamp<int64_t>(up(std::max<int64_t>(-cut.first_across, 0), cut.step_across), 0, pitch);
+  const int64_t end =
+      std::clamp<int64_t>(up(std::max<int64_t>(width - cut.first_across, 0), cut.step_across), begin, pitch);
+  for (int64_t l = 0; l < lines; ++l, to += pitch * channels) {
+    const int64_t y = cut.first_down + l * cut.step_down;
+    if (y < 0 || y >= height || begin == end) {
+      std::memset(to, 0, pitch * pixel);
+      continue;
+    }
+    std::memset(to, 0, begin * pixel);
+    const uint16_t* from = picture + (y * width + cut.first_across + begin * cut.step_across) * channels;
+    if (cut.step_across == 1) {
+      std::memcpy(to + begin * channels, from, (end - begin) * pixel);
+    } else {
+      for (int64_t v = begin; v < end; ++v, from += cut.step_across * channels) {
+        std::memcpy(to + v * channels, from, pixel);
+      }
+    }
+    std::memset(to + end * channels, 0, (pitch - end) * pixel);
+  }
+}
+
+// How a result of `lines` by `pitch` positions for each of n pictures is cut into tasks: some pictures, or a band of one.
+struct Tasks {
+  Tasks(int64_t n, int64_t lines, int64_t halo, int64_t pitch, int64_t positions, int64_t threads)
+      : n(n), lines(lines) {
+    kept = std::clamp<int64_t>(positions / pitch - halo, 1, lines);
+    if (n < threads) kept = std::min(kept, up(lines, up(threads, n)));
+    bands = up(lines, kept);
+    kept = up(lines, bands);
+    pictures = bands > 1 ? 1 : std::clamp<int64_t>(positions / ((lines + halo) * pitch), 1, up(n, threads));
+    groups = up(n, pictures);
+  }
+  int64_t count() const { return groups * bands; }
+  int64_t first_picture(int64_t task) const { return task / bands * pictures; }
+  int64_t pictures_of(int64_t task) const { return std::min(pictures, n - first_picture(task)); }
+  int64_t first_line(int64_t task) const { return task % bands * kept; }
+  int64_t kept_of(int64_t task) const { return std::min(kept, lines - first_line(task)); }
+
+  int64_t n, lines, kept, bands, pictures, groups;
+};
+
+int64_t threads_for_products(int64_t products) {
+  return std::clamp<int64_t>(products / kThreadProducts, 1, torch::stable::get_num_threads());
+}
+
+int64_t products(const Problem& p) {
+  return p.n * p.down * p.across * p.narrow * p.rows * p.columns * p.wide;
+}
+
+// ---- values
+
+void add_run(Correlation& by, int64_t offset, const std::vector<int64_t>& elements) {
+  for (size_t first = 0; first < elements.size(); first += kChunk) {
+    by.offsets.push_back(offset + static_cast<int64_t>(first));
+    for (size_t e = first; e < first + kChunk; ++e) by.elements.push_back(e < elements.size() ? elements[e] : -1);
+  }
+}
+
+// The correlations that make one side of the other, over fields of `channels` in planes `plane` numbers apart.
+struct Plan {
+  std::vector<Correlation> correlations;
+  std::vector<Cut> planes;
+  int64_t lines, wanted, halo, pitch;  // of the result, and what a field has beyond
+};
+
+Plan plan_gather(const Problem& p) {
+  Plan plan{};
+  plan.lines = p.down, plan.wanted = p.across;
+  plan.halo = p.rows_of_phase() - 1, plan.pitch = p.across - 1 + p.columns_of_phase();
+  for (int64_t a = 0; a < p.stride_down; ++a) {
+    for (int64_t b = 0; b < p.stride_across; ++b) {
+      plan.planes.push_back({a - p.padding_top, p.stride_down, b - p.padding_left, p.stride_across});
+    }
+  }
+  return plan;
+}
+
+void add_gather(const Problem& p, int64_t plane, Plan& plan) {
+  Correlation by;
+  by.to = {0, 1, 0, 1};
+  for (int64_t r = 0; r < p.rows; ++r) {
+    for (int64_t b = 0; b < std::min(p.stride_across, p.columns); ++b) {
+      std::vector<int64_t> run;
+      for (int64_t c = b; c < p.columns; c += p.stride_across) {
+        for (int64_t i = 0; i < p.wide; ++i) run.push_back((r * p.columns + c) * p.wide + i);
+      }
+      const int64_t phase = r % p.stride_down * p.stride_across + b;
+      add_run(by, phase * plane + r / p.stride_down * plan.pitch * p.wide, run);
+    }
+  }
+  plan.correlations.push_back(std::move(by));
+}
+
+Plan plan_scatter(const Problem& p) {
+  Plan plan{};
+  const int64_t top = p.padding_top / p.stride_down, left = p.padding_left / p.stride_across;
+  plan.lines = (p.height - 1 + p.padding_top) / p.stride_down - top + 1;
+  plan.wanted = (p.width - 1 + p.padding_left) / p.stride_across - left + 1;
+  plan.halo = p.rows_of_phase() - 1, plan.pitch = plan.wanted - 1 + p.columns_of_phase();
+  plan.planes.push_back({top - plan.halo, 1, left - (p.columns_of_phase() - 1), 1});
+  return plan;
+}
+
+void add_scatter(const Problem& p, Plan& plan) {
+  const int64_t across = p.columns_of_phase() - 1;
+  for (int64_t a = 0; a < p.stride_down; ++a) {
+    for (int64_t b = 0; b < p.stride_across; ++b) {
+      Correlation by;
+      by.to = {a - p.padding_top + p.padding_top / p.stride_down * p.stride_down, p.stride_down,
+               b - p.padding_left + p.padding_left / p.stride_across * p.stride_across, p.stride_across};
+      const int64_t taps = b < p.columns ? (p.columns - b - 1) / p.stride_across + 1 : 0;
+      for (int64_t r = a; r < p.rows && taps > 0; r += p.stride_down) {
+        std::vector<int64_t> run;
+        for (int64_t t = taps - 1; t >= 0; --t) {
+          for (int64_t k = 0; k < p.narrow; ++k) {
+            run.push_back(((k * p.rows + r) * p.columns + b + t * p.stride_across) * p.wide);
+          }
+        }
+        add_run(by, ((plan.halo - r / p.stride_down) * plan.pitch + across - (taps - 1)) * p.narrow, run);
+      }
+      plan.correlations.push_back(std::move(by));
+    }
+  }
+}
+
+// All weights as tiles, in the order in which the correlations take them.
+template <typename T>
+void pack_weights(const T* weights, int64_t step, int64_t outputs, std::vector<Correlation>& correlations,
+                  uint16_t* packed, int64_t threads) {
+  const auto pack = GANENGINE_CHOOSE_TILES(pack_tile<T>);
+  const int64_t tiles = up(outputs, kTile);
+  parallel_for(tiles, threads > 1 ? 1 : tiles, [&](int64_t begin, int64_t end) {
+    for (const Correlation& by : correlations) {
+      for (int64_t tile = begin; tile < end; ++tile) {
+        const int64_t beside = tile + 1 < tiles || tile % 2 ? 2 : 1;  // tiles of a block
+        uint16_t* to = packed + by.packed + (tile / 2 * 2 * by.chunks() + tile % 2) * kNumbers;
+        const int64_t count = std::min<int64_t>(outputs - tile * kTile, kTile);
+        for (int64_t k = 0; k < by.chunks(); ++k) {
+          pack(weights + tile * kTile * step, by.elements.data() + k * kChunk, step, count, to + k * beside * kNumbers);
+        }
+      }
+    }
+  });
+}
+
+// One side of a convolution from the other.
+void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& weight,
+               const std::optional<Tensor>& bias, const Tensor& to) {
+  const int64_t channels = gather ? p.wide : p.narrow, outputs = gather ? p.narrow : p.wide;
+  const int64_t height = gather ? p.height : p.down, width = gather ? p.width : p.across;
+  const int64_t threads = threads_for_products(products(p));
+  Plan plan = gather ? plan_gather(p) : plan_scatter(p);
+  const Tasks tasks(p.n, plan.lines, plan.halo, plan.pitch, kFieldPositions, threads);
+  // Tiles of positions reach beyond the last one, and their chunks a little further.
+  const int64_t lines = tasks.kept + plan.halo, beyond = 2 * kTile * channels + kChunk;
+  const int64_t plane = rounded_up(tasks.pictures * lines * plan.pitch * channels + beyond, kChunk);
+  gather ? add_gather(p, plane, plan) : add_scatter(p, plan);
+
+  int64_t numbers = 0;
+  for (Correlation& by : plan.correlations) {
+    by.packed = numbers;
+    numbers += by.chunks() * up(outputs, kTile) * kNumbers;
+  }
+  static thread_local Kept<uint16_t> kept_weights;
+  static thread_local Kept<float> kept_bias;
+  uint16_t* const packed = kept_weights.at_least(numbers + kNumbers);
+  const int64_t step = gather ? p.rows * p.columns * p.wide : 1;
+  if (weight.scalar_type() == ScalarType::Float) {
+    pack_weights(static_cast<const float*>(weight.const_data_ptr()), step, outputs, plan.correlations, packed, threads);
+  } else {
+    pack_weights(static_cast<const uint16_t*>(weight.const_data_ptr()), step, outputs, plan.correlations, packed,
+                 threads);
+  }
+  const float* shift = nullptr;
+  if (bias) {
+    float* const padded = kept_bias.at_least(rounded_up(outputs, 2 * kTile));
+    std::fill_n(padded, rounded_up(outputs, 2 * kTile), 0.0f);
+    std::memcpy(padded, bias->const_data_ptr(), outputs * sizeof(float));
+    shift = padded;
+  }
+
+  const auto run = GANENGINE_CHOOSE_TILES(correlate);
+  const uint16_t* const data = static_cast<const uint16_t*>(from.const_data_ptr());
+  uint16_t* const result = static_cast<uint16_t*>(to.mutable_data_ptr());
+  const int64_t to_height = gather ? p.down : p.height, to_width = gather ? p.across : p.width;
+  parallel_for(tasks.count(), threads > 1 ? 1 : tasks.count(), [&](int64_t begin, int64_t end) {
+    static thread_local Kept<uint16_t> kept_field;
+    const int64_t planes = static_cast<int64_t>(plan.planes.size());
+    uint16_t* const field = kept_field.at_least(planes * plane);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t first = tasks.first_picture(task), pictures = tasks.pictures_of(task);
+      const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task), filled = kept + plan.halo;
+      for (int64_t i = 0; i < planes; ++i) {
+        Cut cut = plan.planes[i];
+        cut.first_down += line * cut.step_down;
+        uint16_t* at = field + i * plane;
+        for (int64_t n = 0; n < pictures; ++n, at += filled * plan.pitch * channels) {
+          cut_picture(data + (first + n) * height * width * channels, height, width, channels, cut, filled, plan.pitch,
+                      at);
+        }
+        std::memset(at, 0, beyond * sizeof(uint16_t));
+      }
+      for (const Correlation& by : plan.correlations) {
+        run(field, pictures, filled, plan.pitch, channels, kept, plan.wanted, line, by, packed, shift,
+            {result + first * to_height * to_width * outputs, to_height, to_width, outputs});
+      }
+    }
+  });
+}
+
+// ---- weights
+
+void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, const Tensor& to) {
+  const int64_t threads = threads_for_products(products(p));
+  const int64_t halo = p.rows_of_phase() - 1, pitch = p.across - 1 + p.columns_of_phase();
+  const int64_t planes = p.stride_down * p.stride_across;
+  const int64_t wide_tiles = up(p.wide, kTile), narrow_tiles = up(p.narrow, kTile);
+  const int64_t budget = kWeightsNumbers / (planes * wide_tiles * kTile + narrow_tiles * kTile);
+  const Tasks tasks(p.n, p.down, halo, pitch, std::max(budget, kWeightsPositions), 1);
+  // Positions of one task, and the rows of them that shifted windows read.
+  const int64_t most = rounded_up(tasks.pictures * (tasks.kept + halo) * pitch, kChunk);
+  const int64_t row = rounded_up(most + halo * pitch + p.columns_of_phase(), kChunk) + kChunk;
+  const int64_t beyond = kTile;  // what loads of 16 channels read behind the last position
+  const WeightCells cells{up(wide_tiles, 2), up(narrow_tiles, 2), p.rows, p.columns};
+  const int64_t shares = std::min(threads, cells.count());
+
+  parallel_for(shares, 1, [&](int64_t begin_share, int64_t end_share) {
+    static thread_local Kept<uint16_t> kept_field, kept_rows, kept_pairs;
+    static thread_local Kept<float> kept_sums;
+    for (int64_t share = begin_share; share < end_share; ++share) {
+      const int64_t begin = share * cells.count() / shares, end = (share + 1) * cells.count() / shares;
+      uint16_t* const field = kept_field.at_least(row * std::max(p.wide, p.narrow) + beyond);
+      uint16_t* const rows = kept_rows.at_least(planes * wide_tiles * kTile * row);
+      uint16_t* const pairs = kept_pairs.at_least(narrow_tiles * kTile * most);
+      float* const sums = kept_sums.at_least((end - begin) * p.columns * kSums);
+      for (int64_t task = 0; task < tasks.count(); ++task) {
+        const int64_t first = tasks.first_picture(task), pictures = tasks.pictures_of(task);
+        const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task), filled = kept + halo;
+        const int64_t positions = rounded_up(pictures * filled * pitch, kChunk);
+        for (int64_t i = 0; i < planes; ++i) {
+          const Cut cut{(line * p.stride_down) + i / p.stride_across - p.padding_top, p.stride_down,
+                        i % p.stride_across - p.padding_left, p.stride_across};
+          uint16_t* at = field;
+          for (int64_t n = 0; n < pictures; ++n, at += filled * pitch * p.wide) {
+            cut_picture(static_cast<const uint16_t*>(wide.const_data_ptr()) + (first + n) * p.height * p.width * p.wide,
+                        p.height, p.width, p.wide, cut, filled, pitch, at);
+          }
+          std::memset(at, 0, (field + row * p.wide + beyond - at) * sizeof(uint16_t));
+          for (int64_t tile = 0; tile < wide_tiles; ++tile) {
+            if (!cells.takes_wide(begin, end, tile / 2)) continue;
+            GANENGINE_CHOOSE_TILES(to_rows)(field + tile * kTile, p.wide, row, rows + (i * wide_tiles + tile) * kTile * row, row);
+          }
+        }
+        uint16_t* at = field;
+        for (int64_t n = 0; n < pictures; ++n, at += filled * pitch * p.narrow) {
+          // Only the lines of this task count: what lies between pictures is 0.
+          cut_picture(static_cast<const uint16_t*>(narrow.const_data_ptr()) +
+                          ((first + n) * p.down + line) * p.across * p.narrow,
+                      kept, p.across, p.narrow, {0, 1, 0, 1}, filled, pitch, at);
+        }
+        std::memset(at, 0, (field + positions * p.narrow + beyond - at) * sizeof(uint16_t));
+        for (int64_t tile = 0; tile < narrow_tiles; ++tile) {
+          if (!cells.takes_narrow(begin, end, tile / 2)) continue;
+          GANENGINE_CHOOSE_TILES(to_pairs)(field + tile * kTile, p.narrow, positions, pairs + tile * kTile * most);
+        }
+        GANENGINE_CHOOSE_TILES(add_cells)(p, cells, begin, end, rows, row, pairs, kTile * most, pitch, positions / kChunk, task == 0, sums);
+      }
+      GANENGINE_CHOOSE_TILES(put_cells)(p, cells, begin, end, sums, static_cast<float*>(to.mutable_data_ptr()));
+    }
+  });
+}
+
+// ---- ops
+
+bool is_channels_last(const Tensor& t) {
+  int64_t stride = 1;
+  for (const int64_t axis : {1, 3, 2, 0}) {
+    if (t.size(axis) != 1 && t.stride(axis) != stride) return false;
+    stride *= t.size(axis);
+  }
+  return true;
+}
+
+Tensor channels_last(const Tensor& t) {
+  return is_channels_last(t) ? t : torch::stable::contiguous(t, torch::headeronly::MemoryFormat::ChannelsLast);
+}
+
+Tensor empty_channels_last(int64_t n, int64_t c, int64_t h, int64_t w, ScalarType type) {
+  const int64_t sizes[] = {n, c, h, w}, strides[] = {h * w * c, 1, w * c, c};
+  return empty_strided(sizes, strides, 4, type);
+}
+
+void check_form(const char* op, const Pair& stride, const Pair& padding) {
+  check(stride.size() == 2 && padding.size() == 2, op, "expected stride and padding to be pairs");
+  check(stride[0] > 0 && stride[1] > 0, op, "expected a stride above 0");
+  check(padding[0] >= 0 && padding[1] >= 0, op, "expected a padding of 0 or more");
+}
+
+// How many windows there are along a side.
+int64_t places(int64_t side, int64_t kernel, int64_t stride, int64_t padding) {
+  const int64_t room = side + 2 * padding - kernel;
+  return room < 0 ? 0 : room / stride + 1;
+}
+
+Problem problem(const char* op, int64_t n, int64_t height, int64_t width, int64_t wide, int64_t down, int64_t across,
+                int64_t narrow, int64_t rows, int64_t columns, const Pair& stride, const Pair& padding) {
+  check(n > 0 && height > 0 && width > 0 && wide > 0 && down > 0 && across > 0 && narrow > 0 && rows > 0 && columns > 0,
+        op, "expected sides, channels and a kernel of at least 1");
+  return {n, height, width, wide, down, across, narrow, rows, columns, stride[0], stride[1], padding[0], padding[1]};
+}
+
+void check_values(const char* op, const char* name, const Tensor& t) {
+  check(t.dim() == 4, op, "expected ", name, " of 4 dimensions, got ", describe(t.sizes()));
+  check(t.scalar_type() == ScalarType::BFloat16, op, "expected ", name, " to be bfloat16");
+}
+
+void check_weight(const char* op, const Tensor& weight, const std::optional<Tensor>& bias, int64_t outputs) {
+  check(weight.dim() == 4, op, "expected a weight of 4 dimensions, got ", describe(weight.sizes()));
+  check(weight.scalar_type() == ScalarType::Float || weight.scalar_type() == ScalarType::BFloat16, op,
+        "expected a weight of float32 or bfloat16");
+  if (bias) check_tensor(op, "bias", *bias, {outputs}, ScalarType::Float, weight);
+}
+
+std::optional<Tensor> dense_bias(const std::optional<Tensor>& bias) {
+  return bias ? std::optional<Tensor>(dense(*bias)) : std::nullopt;
+}
+
+Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
+                  const Tensor& weight,  // [K, C, rows, columns] float32 or bfloat16
+                  std::optional<Tensor> bias, Pair stride, Pair padding) {
+  check_values(kOp, "x", wide);
+  check_weight(kOp, weight, bias, weight.dim() == 4 ? weight.size(0) : 0);
+  check(wide.size(1) == weight.size(1), kOp, "expected x of ", weight.size(1), " channels, got ", wide.size(1));
+  check_form(kOp, stride, padding);
+  const int64_t down = places(wide.size(2), weight.size(2), stride[0], padding[0]);
+  const int64_t across = places(wide.size(3), weight.size(3), stride[1], padding[1]);
+  const Problem p = problem(kOp, wide.size(0), wide.size(2), wide.size(3), wide.size(1), down, across, weight.size(0),
+                            weight.size(2), weight.size(3), stride, padding);
+  const Tensor narrow = empty_channels_last(p.n, p.narrow, p.down, p.across, ScalarType::BFloat16);
+  make_side(p, true, channels_last(wide), channels_last(weight), dense_bias(bias), narrow);
+  return narrow;
+}
+
+Tensor scatter_cpu(const Tensor& narrow,  // [N, K, down, across] bfloat16
+                   const Tensor& weight,  // [K, C, rows, columns] float32 or bfloat16
+                   std::optional<Tensor> bias, Pair stride, Pair padding, Pair sides) {
+  check_values(kBackwardOp, "x", narrow);
+  check_weight(kBackwardOp, weight, bias, weight.dim() == 4 ? weight.size(1) : 0);
+  check(narrow.size(1) == weight.size(0), kBackwardOp, "expected x of ", weight.size(0), " channels, got ",
+        narrow.size(1));
+  check_form(kBackwardOp, stride, padding);
+  check(sides.size() == 2, kBackwardOp, "expected sides to be a pair");
+  for (int axis = 0; axis < 2 && weight.size(2 + axis) > 0; ++axis) {
+    const int64_t seen = places(sides[axis], weight.size(2 + axis), stride[axis], padding[axis]);
+    check(seen == narrow.size(2 + axis), kBackwardOp, "expected sides that give x its own, ",
+          describe(narrow.sizes()), ", got ", sides[axis]);
+  }
+  const Problem p = problem(kBackwardOp, narrow.size(0), sides[0], sides[1], weight.size(1), narrow.size(2),
+                            narrow.size(3), narrow.size(1), weight.size(2), weight.size(3), stride, padding);
+  const Tensor wide = empty_channels_last(p.n, p.wide, p.height, p.width, ScalarType::BFloat16);
+  make_side(p, false, channels_last(narrow), channels_last(weight), dense_bias(bias), wide);
+  return wide;
+}
+
+Tensor weights_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
+                   const Tensor& narrow,  // [N, K, down, across] bfloat16
+                   Pair stride, Pair padding, Pair kernel) {
+  check_values(kWeightsOp, "wide", wide);
+  check_values(kWeightsOp, "narrow", narrow);
+  check(wide.size(0) == narrow.size(0), kWeightsOp, "expected as many pictures on both sides");
+  check_form(kWeightsOp, stride, padding);
+  check(kernel.size() == 2, kWeightsOp, "expected kernel to be a pair");
+  for (int axis = 0; axis < 2; ++axis) {
+    const int64_t seen = places(wide.size(2 + axis), kernel[axis], stride[axis], padding[axis]);
+    check(seen == narrow.size(2 + axis), kWeightsOp, "expected ", seen, " places on the narrow side, got ",
+          narrow.size(2 + axis));
+  }
+  const Problem p = problem(kWeightsOp, wide.size(0), wide.size(2), wide.size(3), wide.size(1), narrow.size(2),
+                            narrow.size(3), narrow.size(1), kernel[0], kernel[1], stride, padding);
+  const Tensor weight = empty_channels_last(p.narrow, p.wide, p.rows, p.columns, ScalarType::Float);
+  make_weights(p, channels_last(wide), channels_last(narrow), weight);
+  return weight;
+}
+
+}  // namespace
+}  // namespace ganengine::convolution
+
+STABLE_TORCH_LIBRARY_IMPL(ganengine, CPU, m) {
+  m.impl("convolution", TORCH_BOX(&ganengine::convolution::gather_cpu));
+  m.impl("convolution_backward", TORCH_BOX(&ganengine::convolution::scatter_cpu));
+  m.impl("convolution_weights", TORCH_BOX(&ganengine::convolution::weights_cpu));
+}

@@ -1,0 +1,450 @@
+// Kernels of the convolutions, once with AMX and AVX-512 (GANENGINE_TILES is amx) and once in plain C++ (portable), for
+// tests and sanitizers on any machine. Formulas: convolution.h.
+
+namespace ganengine::convolution::GANENGINE_TILES {
+
+// ---- tiles: 0 to 3 hold sums [16][16] float, 4 and 5 rows [16][32], 6 and 7 columns [16 pairs][16][2]
+
+#if GANENGINE_TILES_NATIVE
+
+// All eight tiles of 16 rows of 64 bytes, by palette 1.
+struct Config {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// While it lives this thread's tiles are whole.
+struct Tiles {
+  Tiles() {
+    // In memory of its own, and a barrier behind: to GCC 12 the intrinsics read less than they do.
+    alignas(64) static const Config config;
+    _tile_loadconfig(&config);
+    __asm__ volatile("" ::: "memory");
+  }
+  ~Tiles() { _tile_release(); }
+  Tiles(const Tiles&) = delete;
+  Tiles& operator=(const Tiles&) = delete;
+};
+
+#define TILE_ZERO(t) _tile_zero(t)
+#define TILE_LOAD(t, from, bytes) _tile_loadd(t, from, bytes)
+#define TILE_STORE(t, to, bytes) _tile_stored(t, to, bytes)
+#define TILE_DOT(c, a, b) _tile_dpbf16ps(c, a, b)
+
+#else
+
+struct Tiles {};
+inline thread_local unsigned char tiles[8][16][64];
+
+inline float widened(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
+inline void tile_move(int t, const void* from, int64_t bytes) {
+  for (int64_t row = 0; row < 16; ++row) std::memcpy(tiles[t][row], static_cast<const char*>(from) + row * bytes, 64);
+}
+
+inline void tile_store(int t, void* to, int64_t bytes) {
+  for (int64_t row = 0; row < 16; ++row) std::memcpy(static_cast<char*>(to) + row * bytes, tiles[t][row], 64);
+}
+
+inline void tile_dot(int c, int a, int b) {
+  for (int row = 0; row < 16; ++row) {
+    float sums[16];
+    uint16_t left[32], right[32];
+    std::memcpy(sums, tiles[c][row], sizeof sums);
+    std::memcpy(left, tiles[a][row], sizeof left);
+    for (int pair = 0; pair < 16; ++pair) {
+      std::memcpy(right, tiles[b][pair], sizeof right);
+      for (int i = 0; i < 16; ++i) {
+        sums[i] += widened(left[2 * pair]) * widened(right[2 * i]);
+        sums[i] += widened(left[2 * pair + 1]) * widened(right[2 * i + 1]);
+      }
+    }
+    std::memcpy(tiles[c][row], sums, sizeof sums);
+  }
+}
+
+#define TILE_ZERO(t) std::memset(tiles[t], 0, sizeof tiles[t])
+#define TILE_LOAD(t, from, bytes) tile_move(t, from, bytes)
+#define TILE_STORE(t, to, bytes) tile_store(t, to, bytes)
+#define TILE_DOT(c, a, b) tile_dot(c, a, b)
+
+#endif
+
+// ---- 16-bit numbers in other orders
+
+#if GANENGINE_TILES_NATIVE
+
+inline __m512 load_floats(const float* from, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, from); }
+inline __m512 load_floats(const uint16_t* from, __mmask16 mask) {
+  const __m256i bits = _mm256_maskz_loadu_epi16(mask, from);
+  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, bits), 16));
+}
+
+inline __mmask16 first(int64_t count) { return static_cast<__mmask16>(count >= 16 ? 0xffff : (1u << count) - 1); }
+
+// The first 16 numbers of `low` and those of `high`, in turn.
+inline __m512i in_turn(__m256i low, __m256i high) {
+  const __m512i upper = _mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, high), 16);
+  return _mm512_maskz_or_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, low), upper);
+}
+
+inline __m256i rounded(__m512 v) { return (__m256i)_mm512_maskz_cvtneps_pbh(0xffff, v); }
+
+// Rows become columns, of 16 by 16 numbers of 32 bits.
+inline void transpose(__m512i (&r)[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_maskz_unpacklo_epi32(0xffff, r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_maskz_unpackhi_epi32(0xffff, r[2 * i], r[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (int half = 0; half < 2; ++half) {
+      const __m512i low = t[4 * i + half], high = t[4 * i + 2 + half];
+      r[4 * i + 2 * half] = _mm512_maskz_unpacklo_epi64(0xff, low, high);
+      r[4 * i + 2 * half + 1] = _mm512_maskz_unpackhi_epi64(0xff, low, high);
+    }
+  }
+  // Lane L of r[4 i + j] is column 4 L + j of rows 4 i to 4 i + 3.
+  for (int j = 0; j < 4; ++j) {
+    t[j] = _mm512_maskz_shuffle_i32x4(0xffff, r[j], r[4 + j], 0x88);
+    t[4 + j] = _mm512_maskz_shuffle_i32x4(0xffff, r[j], r[4 + j], 0xdd);
+    t[8 + j] = _mm512_maskz_shuffle_i32x4(0xffff, r[8 + j], r[12 + j], 0x88);
+    t[12 + j] = _mm512_maskz_shuffle_i32x4(0xffff, r[8 + j], r[12 + j], 0xdd);
+  }
+  for (int j = 0; j < 4; ++j) {
+    r[j] = _mm512_maskz_shuffle_i32x4(0xffff, t[j], t[8 + j], 0x88);
+    r[8 + j] = _mm512_maskz_shuffle_i32x4(0xffff, t[j], t[8 + j], 0xdd);
+    r[4 + j] = _mm512_maskz_shuffle_i32x4(0xffff, t[4 + j], t[12 + j], 0x88);
+    r[12 + j] = _mm512_maskz_shuffle_i32x4(0xffff, t[4 + j], t[12 + j], 0xdd);
+  }
+}
+
+#else
+
+inline uint16_t rounded(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  if (value != value) return 0x7fc0;
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+inline uint16_t rounded(uint16_t bits) { return bits; }
+
+#endif
+
+// One tile of weights: 16 pairs of numbers for each of `count` outputs, `step` apart.
+template <typename T>
+void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t count, uint16_t* tile) {
+#if GANENGINE_TILES_NATIVE
+  if (step == 1) {
+    const __mmask16 mask = first(count);
+    for (int64_t pair = 0; pair < kTile; ++pair) {
+      __m256i sides[2];
+      for (int side = 0; side < 2; ++side) {
+        const int64_t element = elements[2 * pair + side];
+        sides[side] = element < 0 ? __m256i{} : rounded(load_floats(weights + element, mask));
+      }
+      _mm512_storeu_si512(tile + pair * kChunk, in_turn(sides[0], sides[1]));
+    }
+    return;
+  }
+  int64_t valid = 0;
+  while (valid < kChunk && elements[valid] == elements[0] + valid) ++valid;
+  int64_t rest = valid;
+  while (rest < kChunk && elements[rest] < 0) ++rest;
+  if (elements[0] >= 0 && rest == kChunk) {
+    __m512i rows[kTile] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      const T* from = weights + elements[0] + i * step;
+      const __m256i low = rounded(load_floats(from, first(valid)));
+      const __m256i high = valid > 16 ? rounded(load_floats(from + 16, first(valid - 16))) : __m256i{};
+      rows[i] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
+    }
+    transpose(rows);
+    for (int64_t pair = 0; pair < kTile; ++pair) _mm512_storeu_si512(tile + pair * kChunk, rows[pair]);
+    return;
+  }
+#endif
+  for (int64_t e = 0; e < kChunk; ++e) {
+    for (int64_t i = 0; i < kTile; ++i) {
+      const bool there = elements[e] >= 0 && i < count;
+#if GANENGINE_TILES_NATIVE
+      uint16_t bits = 0;
+      if (there) {
+        const __m256i found = rounded(load_floats(weights + elements[e] + i * step, 1));
+        bits = static_cast<uint16_t>(_mm256_extract_epi16(found, 0));
+      }
+#else
+      const uint16_t bits = there ? rounded(weights[elements[e] + i * step]) : uint16_t{0};
+#endif
+      tile[e / 2 * kChunk + i * 2 + e % 2] = bits;
+    }
+  }
+}
+
+// ---- values: 32 positions times 16 or 32 outputs
+
+template <int kColumns>
+void multiply(const uint16_t* positions, int64_t bytes, const int64_t* offsets, int64_t chunks, const uint16_t* weights,
+              float* sums) {
+  const int64_t below = kTile * bytes / 2;
+  TILE_ZERO(0);
+  TILE_ZERO(2);
+  if constexpr (kColumns == 2) {
+    TILE_ZERO(1);
+    TILE_ZERO(3);
+  }
+  for (int64_t k = 0; k < chunks; ++k, weights += kColumns * kNumbers) {
+    const uint16_t* at = positions + offsets[k];
+    TILE_LOAD(6, weights, 64);
+    TILE_LOAD(4, at, bytes);
+    TILE_LOAD(5, at + below, bytes);
+    TILE_DOT(0, 4, 6);
+    TILE_DOT(2, 5, 6);
+    if constexpr (kColumns == 2) {
+      TILE_LOAD(7, weights + kNumbers, 64);
+      TILE_DOT(1, 4, 7);
+      TILE_DOT(3, 5, 7);
+    }
+  }
+  constexpr int64_t kRow = kColumns * kTile;
+  TILE_STORE(0, sums, kRow * 4);
+  TILE_STORE(2, sums + kTile * kRow, kRow * 4);
+  if constexpr (kColumns == 2) {
+    TILE_STORE(1, sums + kTile, kRow * 4);
+    TILE_STORE(3, sums + kTile * kRow + kTile, kRow * 4);
+  }
+}
+
+// Writes sums of one position after the other, `count` of the 16 or 32 of each, plus a bias, as 16-bit numbers; the
+// places of two neighbours are `step` apart.
+template <int kColumns>
+void write(const float* sums, const float* bias, int64_t count, int64_t positions, uint16_t* to, int64_t step) {
+  constexpr int64_t kRow = kColumns * kTile;
+#if GANENGINE_TILES_NATIVE
+  const __mmask16 low = first(count), high = first(std::max<int64_t>(count - kTile, 0));
+  const __m512 shift = bias != nullptr ? _mm512_loadu_ps(bias) : __m512{};
+  const __m512 second = bias != nullptr && kColumns == 2 ? _mm512_loadu_ps(bias + kTile) : __m512{};
+  for (int64_t i = 0; i < positions; ++i, sums += kRow, to += step) {
+    const __m512 v = _mm512_maskz_add_ps(0xffff, _mm512_loadu_ps(sums), shift);
+    _mm256_mask_storeu_epi16(to, low, rounded(v));
+    if constexpr (kColumns == 2) {
+      const __m512 w = _mm512_maskz_add_ps(0xffff, _mm512_loadu_ps(sums + kTile), second);
+      _mm256_mask_storeu_epi16(to + kTile, high, rounded(w));
+    }
+  }
+#else
+  for (int64_t i = 0; i < positions; ++i, sums += kRow, to += step) {
+    for (int64_t k = 0; k < count; ++k) to[k] = rounded(sums[k] + (bias != nullptr ? bias[k] : 0.0f));
+  }
+#endif
+}
+
+// Where positions of a field go, as they are counted: lines of `pitch`, of which `kept` lines and `wanted` positions
+// count, of pictures of `lines`.
+struct Places {
+  int64_t pictures, lines, pitch, kept, wanted, first_line;
+  Cut to;
+  int64_t n = 0, u = 0, v = 0;
+
+  // Calls f(first, count, place) for the next `positions`: runs of such that have a place in `picture`.
+  template <typename F>
+  inline void next(int64_t positions, const Picture& picture, const F& f) {
+    for (int64_t done = 0; done < positions && n < pictures;) {
+      const int64_t run = std::min(positions - done, pitch - v);
+      const int64_t y = to.first_down + (first_line + u) * to.step_down;
+      if (u < kept && y >= 0 && y < picture.height) {
+        int64_t begin = v, end = std::min(v + run, wanted);
+        while (begin < end && to.first_across + begin * to.step_across < 0) ++begin;
+        while (end > begin && to.first_across + (end - 1) * to.step_across >= picture.width) --end;
+        if (begin < end) {
+          const int64_t x = to.first_across + begin * to.step_across;
+          f(done + begin - v, end - begin, ((n * picture.height + y) * picture.width + x) * picture.channels);
+        }
+      }
+      done += run, v += run;
+      if (v == pitch) {
+        v = 0;
+        if (++u == lines) u = 0, ++n;
+      }
+    }
+  }
+};
+
+// The results of one correlation at all positions of a field, whose lines are those from `first_line` on.
+inline void correlate(const uint16_t* field, int64_t pictures, int64_t lines, int64_t pitch, int64_t channels,
+                      int64_t kept, int64_t wanted, int64_t first_line, const Correlation& by, const uint16_t* packed,
+                      const float* bias, const Picture& to) {
+  const Tiles scope;
+  (void)scope;
+  alignas(64) float sums[2 * kTile * 2 * kTile];
+  const int64_t positions = ((pictures - 1) * lines + kept - 1) * pitch + wanted;
+  const int64_t step = by.to.step_across * to.channels;
+  for (int64_t column = 0; column < to.channels; column += 2 * kTile) {
+    const int64_t count = std::min<int64_t>(to.channels - column, 2 * kTile);
+    const uint16_t* weights = packed + by.packed + column / kTile * by.chunks() * kNumbers;
+    const float* shift = bias != nullptr ? bias + column : nullptr;
+    Places places{pictures, lines, pitch, kept, wanted, first_line, by.to};
+    for (int64_t q = 0; q < positions; q += 2 * kTile) {
+      const uint16_t* at = field + q * channels;
+      if (count > kTile) {
+        multiply<2>(at, channels * 2, by.offsets.data(), by.chunks(), weights, sums);
+        places.next(2 * kTile, to, [&](int64_t i, int64_t run, int64_t place) {
+          write<2>(sums + i * 2 * kTile, shift, count, run, to.data + place + column, step);
+        });
+      } else {
+        multiply<1>(at, channels * 2, by.offsets.data(), by.chunks(), weights, sums);
+        places.next(2 * kTile, to, [&](int64_t i, int64_t run, int64_t place) {
+          write<1>(sums + i * kTile, shift, count, run, to.data + place + column, step);
+        });
+      }
+    }
+  }
+}
+
+// ---- weights: 16 or 32 wide channels times 16 or 32 narrow ones, summed over positions
+
+// From positions [count][channels] to [16 channels][count], of which rows are `row` numbers long.
+inline void to_rows(const uint16_t* field, int64_t channels, int64_t count, uint16_t* rows, int64_t row) {
+  for (int64_t q = 0; q < count; q += kChunk, field += kChunk * channels) {
+#if GANENGINE_TILES_NATIVE
+    __m512i pairs[kTile];
+    for (int64_t pair = 0; pair < kTile; ++pair) {
+      const uint16_t* at = field + 2 * pair * channels;
+      pairs[pair] = in_turn(_mm256_loadu_si256((const __m256i*)at), _mm256_loadu_si256((const __m256i*)(at + channels)));
+    }
+    transpose(pairs);
+    for (int64_t c = 0; c < kTile; ++c) _mm512_storeu_si512(rows + c * row + q, pairs[c]);
+#else
+    for (int64_t c = 0; c < kTile; ++c) {
+      for (int64_t i = 0; i < kChunk; ++i) rows[c * row + q + i] = field[i * channels + c];
+    }
+#endif
+  }
+}
+
+// From positions [count][channels] to tiles of 16 pairs of positions and 16 channels.
+inline void to_pairs(const uint16_t* field, int64_t channels, int64_t count, uint16_t* pairs) {
+  for (int64_t q = 0; q < count; q += 2, field += 2 * channels, pairs += kChunk) {
+#if GANENGINE_TILES_NATIVE
+    const __m256i here = _mm256_loadu_si256((const __m256i*)field);
+    _mm512_storeu_si512(pairs, in_turn(here, _mm256_loadu_si256((const __m256i*)(field + channels))));
+#else
+    for (int64_t c = 0; c < kTile; ++c) pairs[2 * c] = field[c], pairs[2 * c + 1] = field[channels + c];
+#endif
+  }
+}
+
+// Adds to sums [kRows][kColumns] tiles, or begins them, what `steps` chunks of positions give.
+template <int kRows, int kColumns>
+void accumulate(const uint16_t* rows, int64_t bytes, const uint16_t* pairs, int64_t next, int64_t steps, bool begin,
+                float* sums) {
+  constexpr int64_t kOne = kTile * kTile;
+  if (begin) {
+    TILE_ZERO(0);
+    if constexpr (kColumns == 2) TILE_ZERO(1);
+    if constexpr (kRows == 2) TILE_ZERO(2);
+    if constexpr (kRows == 2 && kColumns == 2) TILE_ZERO(3);
+  } else {
+    TILE_LOAD(0, sums, 64);
+    if constexpr (kColumns == 2) TILE_LOAD(1, sums + kOne, 64);
+    if constexpr (kRows == 2) TILE_LOAD(2, sums + kColumns * kOne, 64);
+    if constexpr (kRows == 2 && kColumns == 2) TILE_LOAD(3, sums + 3 * kOne, 64);
+  }
+  for (int64_t k = 0; k < steps; ++k, rows += kChunk, pairs += kNumbers) {
+    TILE_LOAD(4, rows, bytes);
+    TILE_LOAD(6, pairs, 64);
+    TILE_DOT(0, 4, 6);
+    if constexpr (kColumns == 2) {
+      TILE_LOAD(7, pairs + next, 64);
+      TILE_DOT(1, 4, 7);
+    }
+    if constexpr (kRows == 2) {
+      TILE_LOAD(5, rows + kTile * bytes / 2, bytes);
+      TILE_DOT(2, 5, 6);
+      if constexpr (kColumns == 2) TILE_DOT(3, 5, 7);
+    }
+  }
+  TILE_STORE(0, sums, 64);
+  if constexpr (kColumns == 2) TILE_STORE(1, sums + kOne, 64);
+  if constexpr (kRows == 2) TILE_STORE(2, sums + kColumns * kOne, 64);
+  if constexpr (kRows == 2 && kColumns == 2) TILE_STORE(3, sums + 3 * kOne, 64);
+}
+
+// A tile of sums [wide][narrow] into the weight, of which narrow channels are `step` apart.
+inline void put(const float* sums, int64_t wide, int64_t narrow, float* weight, int64_t step) {
+#if GANENGINE_TILES_NATIVE
+  __m512i rows[kTile];
+  for (int64_t i = 0; i < kTile; ++i) rows[i] = _mm512_loadu_si512(sums + i * kTile);
+  transpose(rows);
+  for (int64_t i = 0; i < narrow; ++i) {
+    _mm512_mask_storeu_ps(weight + i * step, first(wide), _mm512_castsi512_ps(rows[i]));
+  }
+#else
+  for (int64_t i = 0; i < narrow; ++i) {
+    for (int64_t j = 0; j < wide; ++j) weight[i * step + j] = sums[j * kTile + i];
+  }
+#endif
+}
+
+// Adds to the sums of cells [begin, end), or begins them. `rows` holds the wide side as [planes][channels][row], `pairs`
+// the narrow one as tiles, `next` numbers from those of 16 channels to the next.
+inline void add_cells(const Problem& p, const WeightCells& cells, int64_t begin, int64_t end, const uint16_t* rows,
+                      int64_t row, const uint16_t* pairs, int64_t next, int64_t pitch, int64_t steps, bool first_time,
+                      float* sums) {
+  const Tiles scope;
+  (void)scope;
+  const int64_t wide_tiles = (p.wide + kTile - 1) / kTile, narrow_tiles = (p.narrow + kTile - 1) / kTile;
+  for (int64_t cell = begin, same; cell < end; cell = same) {
+    const int64_t wide = 2 * cells.wide(cell), narrow = 2 * cells.narrow(cell);
+    for (same = cell + 1; same < end && 2 * cells.wide(same) == wide && 2 * cells.narrow(same) == narrow;) ++same;
+    const int rows_of_tiles = wide + 1 < wide_tiles ? 2 : 1, columns_of_tiles = narrow + 1 < narrow_tiles ? 2 : 1;
+    const auto add = rows_of_tiles == 2 ? (columns_of_tiles == 2 ? accumulate<2, 2> : accumulate<2, 1>)
+                                        : (columns_of_tiles == 2 ? accumulate<1, 2> : accumulate<1, 1>);
+    // In blocks of positions that stay in the first-level cache while the whole window goes over them.
+    for (int64_t first = 0; first < steps; first += kBlockSteps) {
+      const uint16_t* to = pairs + narrow * next + first * kNumbers;
+      float* at = sums + (cell - begin) * p.columns * kSums;
+      for (int64_t i = cell; i < same; ++i) {
+        const int64_t r = cells.row(i);
+        for (int64_t c = 0; c < p.columns; ++c, at += kSums) {
+          const int64_t plane = r % p.stride_down * p.stride_across + c % p.stride_across;
+          const int64_t shift = r / p.stride_down * pitch + c / p.stride_across;
+          add(rows + (plane * wide_tiles + wide) * kTile * row + shift + first * kChunk, row * 2, to, next,
+              std::min<int64_t>(steps - first, kBlockSteps), first_time && first == 0, at);
+        }
+      }
+    }
+  }
+}
+
+// The sums of cells [begin, end) into the weight [narrow, rows, columns, wide].
+inline void put_cells(const Problem& p, const WeightCells& cells, int64_t begin, int64_t end, const float* sums,
+                      float* weight) {
+  const int64_t step = p.rows * p.columns * p.wide;
+  for (int64_t cell = begin; cell < end; ++cell) {
+    for (int64_t c = 0; c < p.columns; ++c, sums += kSums) {
+      const int64_t wide = 2 * kTile * cells.wide(cell), narrow = 2 * kTile * cells.narrow(cell);
+      const int64_t columns = p.narrow - narrow > kTile ? 2 : 1;
+      float* const to = weight + narrow * step + (cells.row(cell) * p.columns + c) * p.wide + wide;
+      for (int64_t i = 0; i < 2 && wide + i * kTile < p.wide; ++i) {
+        for (int64_t j = 0; j < columns; ++j) {
+          put(sums + (i * columns + j) * kTile * kTile, std::min<int64_t>(p.wide - wide - i * kTile, kTile),
+              std::min<int64_t>(p.narrow - narrow - j * kTile, kTile), to + j * kTile * step + i * kTile, step);
+        }
+      }
+    }
+  }
+}
+
+#undef TILE_ZERO
+#undef TILE_LOAD
+#undef TILE_STORE
+#undef TILE_DOT
+
+}  // namespace ganengine::convolution::GANENGINE_TILES
