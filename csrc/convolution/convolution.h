@@ -1,8 +1,8 @@
 // Convolutions as products of tiles: what the kernels of all three ops share. No torch headers here.
 //
-// A convolution has a wide side [N, H, W, C], which windows look at, and a narrow one [N, down, across, K], with a place
-// for each window; the weight is [K, rows, columns, C], whichever way the layer goes (a transposed one has the sides
-// exchanged). With strides s and padding p
+// A convolution has a wide side [N, H, W, C], which windows look at, and a narrow one [N, down, across, K], with a
+// place for each window; the weight is [K, rows, columns, C], whichever way the layer goes (a transposed one has the
+// sides exchanged). With strides s and padding p
 //
 //     gather    narrow[n, a, b, k]  = sum of wide[n, a s - p + r, b s - p + c, :] w[k, r, c, :]
 //     scatter   wide[n, i, j, c]    = sum over the windows that see (i, j): the adjoint
@@ -14,16 +14,16 @@
 
 namespace ganengine::convolution {
 
-constexpr int64_t kTile = 16;       // rows of a tile, and its columns of float
-constexpr int64_t kChunk = 32;      // what one product of tiles sums over
-constexpr int64_t kNumbers = 512;   // 16-bit numbers in a tile
+constexpr int64_t kTile = 16;                 // rows of a tile, and its columns of float
+constexpr int64_t kChunk = 32;                // what one product of tiles sums over
+constexpr int64_t kNumbers = 512;             // 16-bit numbers in a tile
 constexpr int64_t kSums = 4 * kTile * kTile;  // of four tiles, which a weight gradient adds up at once
-constexpr int64_t kBlockSteps = 8;  // chunks of positions that a weight gradient takes at a time: measured
+constexpr int64_t kBlockSteps = 8;            // chunks of positions that a weight gradient takes at a time: measured
 
 struct Problem {
-  int64_t n, height, width, wide;                 // the wide side, and its channels
-  int64_t down, across, narrow;                   // the narrow side
-  int64_t rows, columns;                          // of the window
+  int64_t n, height, width, wide;  // the wide side, and its channels
+  int64_t down, across, narrow;    // the narrow side
+  int64_t rows, columns;           // of the window
   int64_t stride_down, stride_across, padding_top, padding_left;
 
   // How many of the window's rows and columns fall on one line of a phase.
@@ -37,18 +37,28 @@ struct Cut {
   int64_t first_down, step_down, first_across, step_across;
 };
 
+// Numbers [pictures][lines][pitch][channels] of which correlations make `wanted` positions of `kept` lines of each
+// picture: those of the result from `first_line` on.
+struct Field {
+  const uint16_t* data;
+  int64_t pictures, lines, pitch, channels, kept, wanted, first_line;
+};
+
 // The first of the pictures that a task writes.
 struct Picture {
   uint16_t* data;
+  const uint16_t* gate;  // of the same sizes, or none: results are multiplied by `slope` where it is 0 or below
+  float slope;
   int64_t height, width, channels;
 };
 
 // A correlation of unit stride over a field [planes][pictures][lines][pitch][channels]: for a position, the numbers at
 // `chunks` offsets from it, 32 at each, times weights.
 struct Correlation {
-  std::vector<int64_t> offsets;   // in a field of these dimensions
-  std::vector<int64_t> elements;  // [chunks][32]: which weight each of these numbers has, from the output's first; -1: none
-  int64_t packed = 0;             // where its weights begin among the packed ones
+  std::vector<int64_t> offsets;  // in a field of these dimensions
+  std::vector<int64_t>
+      elements;        // [chunks][32]: which weight each of these numbers has, from the output's first; -1: none
+  int64_t packed = 0;  // where its weights begin among the packed ones
   // Position (u, v) is row first_down + u step_down and column first_across + v step_across of the result.
   Cut to{};
   int64_t chunks() const { return static_cast<int64_t>(offsets.size()); }

@@ -17,7 +17,7 @@
 #define GANENGINE_TILES amx
 #define GANENGINE_TILES_NATIVE 1
 #ifdef __clang__
-#pragma clang attribute push(                                                                                        \
+#pragma clang attribute push(                                                                                 \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16"))), \
     apply_to = function)
 #else
@@ -54,9 +54,9 @@ constexpr const char* kOp = "convolution";
 constexpr const char* kBackwardOp = "convolution_backward";
 constexpr const char* kWeightsOp = "convolution_weights";
 
-constexpr int64_t kThreadProducts = 1 << 22;    // multiplications below which another thread costs more than it saves
-constexpr int64_t kFieldPositions = 2048;       // of one task: its field and results stay in the second-level cache
-constexpr int64_t kWeightsNumbers = 512 * 1024;  // in the fields of one task of a weight gradient ...
+constexpr int64_t kThreadProducts = 1 << 22;     // multiplications below which another thread costs more than it saves
+constexpr int64_t kFieldPositions = 1024;        // of one task: its field and results stay in the second-level cache
+constexpr int64_t kWeightsNumbers = 128 * 1024;  // in the fields of one task of a weight gradient ...
 constexpr int64_t kWeightsPositions = 1024;      // ... but at least so many positions
 
 using Pair = std::vector<int64_t>;
@@ -88,8 +88,8 @@ class Kept {
 // ---- fields
 
 // Writes a field [lines][pitch][channels] of one picture.
-void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t channels, const Cut& cut, int64_t lines,
-                 int64_t pitch, uint16_t* to) {
+void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t channels, const Cut& cut,
+                 int64_t lines, int64_t pitch, uint16_t* to) {
   const int64_t pixel = channels * 2;
   // Positions of a line that lie inside the picture.
   const int64_t begin = std::clamp<int64_t>(up(std::max<int64_t>(-cut.first_across, 0), cut.step_across), 0, pitch);
@@ -114,7 +114,8 @@ void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t
   }
 }
 
-// How a result of `lines` by `pitch` positions for each of n pictures is cut into tasks: some pictures, or a band of one.
+// How a result of `lines` by `pitch` positions for each of n pictures is cut into tasks: some pictures, or a band of
+// one.
 struct Tasks {
   Tasks(int64_t n, int64_t lines, int64_t halo, int64_t pitch, int64_t positions, int64_t threads)
       : n(n), lines(lines) {
@@ -138,16 +139,18 @@ int64_t threads_for_products(int64_t products) {
   return std::clamp<int64_t>(products / kThreadProducts, 1, torch::stable::get_num_threads());
 }
 
-int64_t products(const Problem& p) {
-  return p.n * p.down * p.across * p.narrow * p.rows * p.columns * p.wide;
-}
+int64_t products(const Problem& p) { return p.n * p.down * p.across * p.narrow * p.rows * p.columns * p.wide; }
 
 // ---- values
 
+// The last chunk of a run ends where the run does, so that a position's products take in no other's numbers; only a
+// run of less than a chunk reads beyond its end.
 void add_run(Correlation& by, int64_t offset, const std::vector<int64_t>& elements) {
-  for (size_t first = 0; first < elements.size(); first += kChunk) {
-    by.offsets.push_back(offset + static_cast<int64_t>(first));
-    for (size_t e = first; e < first + kChunk; ++e) by.elements.push_back(e < elements.size() ? elements[e] : -1);
+  const int64_t count = static_cast<int64_t>(elements.size());
+  for (int64_t done = 0; done < count; done += kChunk) {
+    const int64_t first = std::clamp<int64_t>(count - kChunk, 0, done);
+    by.offsets.push_back(offset + first);
+    for (int64_t e = first; e < first + kChunk; ++e) by.elements.push_back(e >= done && e < count ? elements[e] : -1);
   }
 }
 
@@ -240,14 +243,17 @@ void pack_weights(const T* weights, int64_t step, int64_t outputs, std::vector<C
 
 // One side of a convolution from the other.
 void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& weight,
-               const std::optional<Tensor>& bias, const Tensor& to) {
+               const std::optional<Tensor>& bias, float slope, const std::optional<Tensor>& gate, const Tensor& to) {
   const int64_t channels = gather ? p.wide : p.narrow, outputs = gather ? p.narrow : p.wide;
   const int64_t height = gather ? p.height : p.down, width = gather ? p.width : p.across;
   const int64_t threads = threads_for_products(products(p));
   Plan plan = gather ? plan_gather(p) : plan_scatter(p);
-  const Tasks tasks(p.n, plan.lines, plan.halo, plan.pitch, kFieldPositions, threads);
+  // Lines of zeros behind a picture, where runs shorter than a chunk would read numbers of the next one.
+  const int64_t shortest = channels * std::max<int64_t>(p.columns / p.stride_across, 1);
+  const int64_t apart = up(up(std::max<int64_t>(kChunk - shortest, 0), channels), plan.pitch);
+  const Tasks tasks(p.n, plan.lines, plan.halo + apart, plan.pitch, kFieldPositions, threads);
   // Tiles of positions reach beyond the last one, and their chunks a little further.
-  const int64_t lines = tasks.kept + plan.halo, beyond = 2 * kTile * channels + kChunk;
+  const int64_t lines = tasks.kept + plan.halo + apart, beyond = 2 * kTile * channels + kChunk;
   const int64_t plane = rounded_up(tasks.pictures * lines * plan.pitch * channels + beyond, kChunk);
   gather ? add_gather(p, plane, plan) : add_scatter(p, plan);
 
@@ -275,6 +281,8 @@ void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& 
   }
 
   const auto run = GANENGINE_CHOOSE_TILES(correlate);
+  const auto activated = GANENGINE_CHOOSE_TILES(activate);
+  const uint16_t* const gates = gate ? static_cast<const uint16_t*>(gate->const_data_ptr()) : nullptr;
   const uint16_t* const data = static_cast<const uint16_t*>(from.const_data_ptr());
   uint16_t* const result = static_cast<uint16_t*>(to.mutable_data_ptr());
   const int64_t to_height = gather ? p.down : p.height, to_width = gather ? p.across : p.width;
@@ -284,20 +292,24 @@ void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& 
     uint16_t* const field = kept_field.at_least(planes * plane);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = tasks.first_picture(task), pictures = tasks.pictures_of(task);
-      const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task), filled = kept + plan.halo;
+      const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task);
+      const int64_t filled = kept + plan.halo, spaced = filled + apart;
       for (int64_t i = 0; i < planes; ++i) {
         Cut cut = plan.planes[i];
         cut.first_down += line * cut.step_down;
         uint16_t* at = field + i * plane;
-        for (int64_t n = 0; n < pictures; ++n, at += filled * plan.pitch * channels) {
+        for (int64_t n = 0; n < pictures; ++n, at += spaced * plan.pitch * channels) {
           cut_picture(data + (first + n) * height * width * channels, height, width, channels, cut, filled, plan.pitch,
                       at);
+          std::memset(at + filled * plan.pitch * channels, 0, apart * plan.pitch * channels * sizeof(uint16_t));
         }
         std::memset(at, 0, beyond * sizeof(uint16_t));
+        if (gates == nullptr && slope != 1) activated(field + i * plane, at - (field + i * plane), slope);
       }
+      const int64_t place = first * to_height * to_width * outputs;
       for (const Correlation& by : plan.correlations) {
-        run(field, pictures, filled, plan.pitch, channels, kept, plan.wanted, line, by, packed, shift,
-            {result + first * to_height * to_width * outputs, to_height, to_width, outputs});
+        run({field, pictures, spaced, plan.pitch, channels, kept, plan.wanted, line}, by, packed, shift,
+            {result + place, gates != nullptr ? gates + place : nullptr, slope, to_height, to_width, outputs});
       }
     }
   });
@@ -305,16 +317,20 @@ void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& 
 
 // ---- weights
 
-void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, const Tensor& to) {
+void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, float wide_slope, float narrow_slope,
+                  const Tensor& to) {
+  const auto activated = GANENGINE_CHOOSE_TILES(activate);
   const int64_t threads = threads_for_products(products(p));
   const int64_t halo = p.rows_of_phase() - 1, pitch = p.across - 1 + p.columns_of_phase();
   const int64_t planes = p.stride_down * p.stride_across;
   const int64_t wide_tiles = up(p.wide, kTile), narrow_tiles = up(p.narrow, kTile);
   const int64_t budget = kWeightsNumbers / (planes * wide_tiles * kTile + narrow_tiles * kTile);
   const Tasks tasks(p.n, p.down, halo, pitch, std::max(budget, kWeightsPositions), 1);
-  // Positions of one task, and the rows of them that shifted windows read.
-  const int64_t most = rounded_up(tasks.pictures * (tasks.kept + halo) * pitch, kChunk);
-  const int64_t row = rounded_up(most + halo * pitch + p.columns_of_phase(), kChunk) + kChunk;
+  // Positions of a picture that count, and all that shifted windows read; of the pictures of one task, these.
+  const int64_t counted = rounded_up(tasks.kept * pitch, kChunk);
+  const int64_t apart = rounded_up(std::max((tasks.kept + halo) * pitch, counted), kChunk);
+  const int64_t most = tasks.pictures * counted;
+  const int64_t row = tasks.pictures * apart + rounded_up(halo * pitch + p.columns_of_phase(), kChunk) + kChunk;
   const int64_t beyond = kTile;  // what loads of 16 channels read behind the last position
   const WeightCells cells{up(wide_tiles, 2), up(narrow_tiles, 2), p.rows, p.columns};
   const int64_t shares = std::min(threads, cells.count());
@@ -322,43 +338,57 @@ void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, co
   parallel_for(shares, 1, [&](int64_t begin_share, int64_t end_share) {
     static thread_local Kept<uint16_t> kept_field, kept_rows, kept_pairs;
     static thread_local Kept<float> kept_sums;
+    std::vector<int64_t> offsets;  // where chunks of positions begin in a row
     for (int64_t share = begin_share; share < end_share; ++share) {
       const int64_t begin = share * cells.count() / shares, end = (share + 1) * cells.count() / shares;
-      uint16_t* const field = kept_field.at_least(row * std::max(p.wide, p.narrow) + beyond);
+      uint16_t* const field = kept_field.at_least(std::max(row * p.wide, most * p.narrow) + beyond);
       uint16_t* const rows = kept_rows.at_least(planes * wide_tiles * kTile * row);
       uint16_t* const pairs = kept_pairs.at_least(narrow_tiles * kTile * most);
       float* const sums = kept_sums.at_least((end - begin) * p.columns * kSums);
       for (int64_t task = 0; task < tasks.count(); ++task) {
         const int64_t first = tasks.first_picture(task), pictures = tasks.pictures_of(task);
         const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task), filled = kept + halo;
-        const int64_t positions = rounded_up(pictures * filled * pitch, kChunk);
+        const int64_t chunks = up(kept * pitch, kChunk);
+        offsets.clear();
+        for (int64_t n = 0; n < pictures; ++n) {
+          for (int64_t k = 0; k < chunks; ++k) offsets.push_back(n * apart + k * kChunk);
+        }
+        const int64_t positions = static_cast<int64_t>(offsets.size()) * kChunk;
         for (int64_t i = 0; i < planes; ++i) {
           const Cut cut{(line * p.stride_down) + i / p.stride_across - p.padding_top, p.stride_down,
                         i % p.stride_across - p.padding_left, p.stride_across};
-          uint16_t* at = field;
-          for (int64_t n = 0; n < pictures; ++n, at += filled * pitch * p.wide) {
+          for (int64_t n = 0; n < pictures; ++n) {
+            uint16_t* const at = field + n * apart * p.wide;
             cut_picture(static_cast<const uint16_t*>(wide.const_data_ptr()) + (first + n) * p.height * p.width * p.wide,
                         p.height, p.width, p.wide, cut, filled, pitch, at);
+            const int64_t filled_numbers = filled * pitch * p.wide;
+            const int64_t end = n + 1 < pictures ? apart * p.wide : (row - n * apart) * p.wide + beyond;
+            if (wide_slope != 1) activated(at, filled_numbers, wide_slope);
+            std::memset(at + filled_numbers, 0, (end - filled_numbers) * sizeof(uint16_t));
           }
-          std::memset(at, 0, (field + row * p.wide + beyond - at) * sizeof(uint16_t));
           for (int64_t tile = 0; tile < wide_tiles; ++tile) {
             if (!cells.takes_wide(begin, end, tile / 2)) continue;
-            GANENGINE_CHOOSE_TILES(to_rows)(field + tile * kTile, p.wide, row, rows + (i * wide_tiles + tile) * kTile * row, row);
+            GANENGINE_CHOOSE_TILES(to_rows)(field + tile * kTile, p.wide, row,
+                                            rows + (i * wide_tiles + tile) * kTile * row, row);
           }
         }
-        uint16_t* at = field;
-        for (int64_t n = 0; n < pictures; ++n, at += filled * pitch * p.narrow) {
-          // Only the lines of this task count: what lies between pictures is 0.
+        for (int64_t n = 0; n < pictures; ++n) {
+          uint16_t* const at = field + n * chunks * kChunk * p.narrow;
+          // What lies beyond a line, and between pictures, is 0.
           cut_picture(static_cast<const uint16_t*>(narrow.const_data_ptr()) +
                           ((first + n) * p.down + line) * p.across * p.narrow,
-                      kept, p.across, p.narrow, {0, 1, 0, 1}, filled, pitch, at);
+                      kept, p.across, p.narrow, {0, 1, 0, 1}, kept, pitch, at);
+          const int64_t filled_numbers = kept * pitch * p.narrow;
+          if (narrow_slope != 1) activated(at, filled_numbers, narrow_slope);
+          std::memset(at + filled_numbers, 0, (chunks * kChunk * p.narrow - filled_numbers) * sizeof(uint16_t));
         }
-        std::memset(at, 0, (field + positions * p.narrow + beyond - at) * sizeof(uint16_t));
+        std::memset(field + positions * p.narrow, 0, beyond * sizeof(uint16_t));
         for (int64_t tile = 0; tile < narrow_tiles; ++tile) {
           if (!cells.takes_narrow(begin, end, tile / 2)) continue;
           GANENGINE_CHOOSE_TILES(to_pairs)(field + tile * kTile, p.narrow, positions, pairs + tile * kTile * most);
         }
-        GANENGINE_CHOOSE_TILES(add_cells)(p, cells, begin, end, rows, row, pairs, kTile * most, pitch, positions / kChunk, task == 0, sums);
+        GANENGINE_CHOOSE_TILES(add_cells)(p, cells, begin, end, rows, row, offsets.data(), pairs, kTile * most, pitch,
+                                          positions / kChunk, task == 0, sums);
       }
       GANENGINE_CHOOSE_TILES(put_cells)(p, cells, begin, end, sums, static_cast<float*>(to.mutable_data_ptr()));
     }
@@ -420,9 +450,17 @@ std::optional<Tensor> dense_bias(const std::optional<Tensor>& bias) {
   return bias ? std::optional<Tensor>(dense(*bias)) : std::nullopt;
 }
 
+std::optional<Tensor> checked_gate(const char* op, const std::optional<Tensor>& gate, const Tensor& result) {
+  if (!gate) return std::nullopt;
+  check_values(op, "gate", *gate);
+  check(gate->sizes() == result.sizes(), op, "expected a gate ", describe(result.sizes()), ", got ",
+        describe(gate->sizes()));
+  return channels_last(*gate);
+}
+
 Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
                   const Tensor& weight,  // [K, C, rows, columns] float32 or bfloat16
-                  std::optional<Tensor> bias, Pair stride, Pair padding) {
+                  std::optional<Tensor> bias, Pair stride, Pair padding, double slope, std::optional<Tensor> gate) {
   check_values(kOp, "x", wide);
   check_weight(kOp, weight, bias, weight.dim() == 4 ? weight.size(0) : 0);
   check(wide.size(1) == weight.size(1), kOp, "expected x of ", weight.size(1), " channels, got ", wide.size(1));
@@ -432,34 +470,37 @@ Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
   const Problem p = problem(kOp, wide.size(0), wide.size(2), wide.size(3), wide.size(1), down, across, weight.size(0),
                             weight.size(2), weight.size(3), stride, padding);
   const Tensor narrow = empty_channels_last(p.n, p.narrow, p.down, p.across, ScalarType::BFloat16);
-  make_side(p, true, channels_last(wide), channels_last(weight), dense_bias(bias), narrow);
+  make_side(p, true, channels_last(wide), channels_last(weight), dense_bias(bias), static_cast<float>(slope),
+            checked_gate(kOp, gate, narrow), narrow);
   return narrow;
 }
 
 Tensor scatter_cpu(const Tensor& narrow,  // [N, K, down, across] bfloat16
                    const Tensor& weight,  // [K, C, rows, columns] float32 or bfloat16
-                   std::optional<Tensor> bias, Pair stride, Pair padding, Pair sides) {
-  check_values(kBackwardOp, "x", narrow);
+                   std::optional<Tensor> bias, Pair stride, Pair padding, Pair sides, double slope,
+                   std::optional<Tensor> gate) {
+  check_values(kBackwardOp, "y", narrow);
   check_weight(kBackwardOp, weight, bias, weight.dim() == 4 ? weight.size(1) : 0);
-  check(narrow.size(1) == weight.size(0), kBackwardOp, "expected x of ", weight.size(0), " channels, got ",
+  check(narrow.size(1) == weight.size(0), kBackwardOp, "expected y of ", weight.size(0), " channels, got ",
         narrow.size(1));
   check_form(kBackwardOp, stride, padding);
   check(sides.size() == 2, kBackwardOp, "expected sides to be a pair");
   for (int axis = 0; axis < 2 && weight.size(2 + axis) > 0; ++axis) {
     const int64_t seen = places(sides[axis], weight.size(2 + axis), stride[axis], padding[axis]);
-    check(seen == narrow.size(2 + axis), kBackwardOp, "expected sides that give x its own, ",
-          describe(narrow.sizes()), ", got ", sides[axis]);
+    check(seen == narrow.size(2 + axis), kBackwardOp, "expected sides that give y its own, ", describe(narrow.sizes()),
+          ", got ", sides[axis]);
   }
   const Problem p = problem(kBackwardOp, narrow.size(0), sides[0], sides[1], weight.size(1), narrow.size(2),
                             narrow.size(3), narrow.size(1), weight.size(2), weight.size(3), stride, padding);
   const Tensor wide = empty_channels_last(p.n, p.wide, p.height, p.width, ScalarType::BFloat16);
-  make_side(p, false, channels_last(narrow), channels_last(weight), dense_bias(bias), wide);
+  make_side(p, false, channels_last(narrow), channels_last(weight), dense_bias(bias), static_cast<float>(slope),
+            checked_gate(kBackwardOp, gate, wide), wide);
   return wide;
 }
 
 Tensor weights_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
                    const Tensor& narrow,  // [N, K, down, across] bfloat16
-                   Pair stride, Pair padding, Pair kernel) {
+                   Pair stride, Pair padding, Pair kernel, double wide_slope, double narrow_slope) {
   check_values(kWeightsOp, "wide", wide);
   check_values(kWeightsOp, "narrow", narrow);
   check(wide.size(0) == narrow.size(0), kWeightsOp, "expected as many pictures on both sides");
@@ -473,7 +514,8 @@ Tensor weights_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
   const Problem p = problem(kWeightsOp, wide.size(0), wide.size(2), wide.size(3), wide.size(1), narrow.size(2),
                             narrow.size(3), narrow.size(1), kernel[0], kernel[1], stride, padding);
   const Tensor weight = empty_channels_last(p.narrow, p.wide, p.rows, p.columns, ScalarType::Float);
-  make_weights(p, channels_last(wide), channels_last(narrow), weight);
+  make_weights(p, channels_last(wide), channels_last(narrow), static_cast<float>(wide_slope),
+               static_cast<float>(narrow_slope), weight);
   return weight;
 }
 

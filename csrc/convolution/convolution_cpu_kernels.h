@@ -153,16 +153,19 @@ void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t 
     }
     return;
   }
-  int64_t valid = 0;
-  while (valid < kChunk && elements[valid] == elements[0] + valid) ++valid;
-  int64_t rest = valid;
+  int64_t begin = 0;
+  while (begin < kChunk && elements[begin] < 0) ++begin;
+  int64_t end = begin;
+  while (end < kChunk && elements[end] >= 0 && elements[end] - elements[begin] == end - begin) ++end;
+  int64_t rest = end;
   while (rest < kChunk && elements[rest] < 0) ++rest;
-  if (elements[0] >= 0 && rest == kChunk) {
+  if (begin < end && rest == kChunk) {  // neighbours in memory
+    const uint32_t mask = static_cast<uint32_t>((uint64_t{1} << end) - (uint64_t{1} << begin));
     __m512i rows[kTile] = {};
     for (int64_t i = 0; i < count; ++i) {
-      const T* from = weights + elements[0] + i * step;
-      const __m256i low = rounded(load_floats(from, first(valid)));
-      const __m256i high = valid > 16 ? rounded(load_floats(from + 16, first(valid - 16))) : __m256i{};
+      const T* from = weights + elements[begin] - begin + i * step;  // what lies before the first is masked
+      const __m256i low = rounded(load_floats(from, static_cast<__mmask16>(mask)));
+      const __m256i high = rounded(load_floats(from + kTile, static_cast<__mmask16>(mask >> 16)));
       rows[i] = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(low), high, 1);
     }
     transpose(rows);
@@ -187,12 +190,28 @@ void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t 
   }
 }
 
-// ---- values: 32 positions times 16 or 32 outputs
+// Numbers as an activation leaves them: those at 0 or below times `slope`.
+inline void activate(uint16_t* numbers, int64_t count, float slope) {
+#if GANENGINE_TILES_NATIVE
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = first(count - i);
+    const __m512 v = load_floats(numbers + i, mask);
+    const __mmask16 below = _mm512_mask_cmp_ps_mask(mask, v, __m512{}, _CMP_LE_OQ);
+    _mm256_mask_storeu_epi16(numbers + i, below, rounded(_mm512_maskz_mul_ps(0xffff, v, _mm512_set1_ps(slope))));
+  }
+#else
+  for (int64_t i = 0; i < count; ++i) {
+    const float v = widened(numbers[i]);
+    if (v <= 0) numbers[i] = rounded(v * slope);
+  }
+#endif
+}
+
+// ---- values: two times 16 positions times 16 or 32 outputs
 
 template <int kColumns>
-void multiply(const uint16_t* positions, int64_t bytes, const int64_t* offsets, int64_t chunks, const uint16_t* weights,
-              float* sums) {
-  const int64_t below = kTile * bytes / 2;
+void multiply(const uint16_t* above, const uint16_t* below, int64_t bytes, const int64_t* offsets, int64_t chunks,
+              const uint16_t* weights, float* sums) {
   TILE_ZERO(0);
   TILE_ZERO(2);
   if constexpr (kColumns == 2) {
@@ -200,10 +219,9 @@ void multiply(const uint16_t* positions, int64_t bytes, const int64_t* offsets, 
     TILE_ZERO(3);
   }
   for (int64_t k = 0; k < chunks; ++k, weights += kColumns * kNumbers) {
-    const uint16_t* at = positions + offsets[k];
     TILE_LOAD(6, weights, 64);
-    TILE_LOAD(4, at, bytes);
-    TILE_LOAD(5, at + below, bytes);
+    TILE_LOAD(4, above + offsets[k], bytes);
+    TILE_LOAD(5, below + offsets[k], bytes);
     TILE_DOT(0, 4, 6);
     TILE_DOT(2, 5, 6);
     if constexpr (kColumns == 2) {
@@ -222,88 +240,126 @@ void multiply(const uint16_t* positions, int64_t bytes, const int64_t* offsets, 
 }
 
 // Writes sums of one position after the other, `count` of the 16 or 32 of each, plus a bias, as 16-bit numbers; the
-// places of two neighbours are `step` apart.
+// places of two neighbours are `step` apart. With a gate, those where it is 0 or below are multiplied by `slope`.
 template <int kColumns>
-void write(const float* sums, const float* bias, int64_t count, int64_t positions, uint16_t* to, int64_t step) {
+void write(const float* sums, const float* bias, int64_t count, int64_t positions, uint16_t* to, const uint16_t* gate,
+           float slope, int64_t step) {
   constexpr int64_t kRow = kColumns * kTile;
 #if GANENGINE_TILES_NATIVE
   const __mmask16 low = first(count), high = first(std::max<int64_t>(count - kTile, 0));
   const __m512 shift = bias != nullptr ? _mm512_loadu_ps(bias) : __m512{};
   const __m512 second = bias != nullptr && kColumns == 2 ? _mm512_loadu_ps(bias + kTile) : __m512{};
+  const auto gated = [&](__m512 v, const uint16_t* at, __mmask16 mask) {
+    const __mmask16 below = _mm512_mask_cmp_ps_mask(mask, load_floats(at, mask), __m512{}, _CMP_LE_OQ);
+    return _mm512_mask_mul_ps(v, below, v, _mm512_set1_ps(slope));
+  };
   for (int64_t i = 0; i < positions; ++i, sums += kRow, to += step) {
-    const __m512 v = _mm512_maskz_add_ps(0xffff, _mm512_loadu_ps(sums), shift);
+    __m512 v = _mm512_maskz_add_ps(0xffff, _mm512_loadu_ps(sums), shift);
+    if (gate != nullptr) v = gated(v, gate + i * step, low);
     _mm256_mask_storeu_epi16(to, low, rounded(v));
     if constexpr (kColumns == 2) {
-      const __m512 w = _mm512_maskz_add_ps(0xffff, _mm512_loadu_ps(sums + kTile), second);
+      __m512 w = _mm512_maskz_add_ps(0xffff, _mm512_loadu_ps(sums + kTile), second);
+      if (gate != nullptr) w = gated(w, gate + i * step + kTile, high);
       _mm256_mask_storeu_epi16(to + kTile, high, rounded(w));
     }
   }
 #else
   for (int64_t i = 0; i < positions; ++i, sums += kRow, to += step) {
-    for (int64_t k = 0; k < count; ++k) to[k] = rounded(sums[k] + (bias != nullptr ? bias[k] : 0.0f));
+    for (int64_t k = 0; k < count; ++k) {
+      float v = sums[k] + (bias != nullptr ? bias[k] : 0.0f);
+      if (gate != nullptr && widened(gate[i * step + k]) <= 0) v *= slope;
+      to[k] = rounded(v);
+    }
   }
 #endif
 }
 
-// Where positions of a field go, as they are counted: lines of `pitch`, of which `kept` lines and `wanted` positions
-// count, of pictures of `lines`.
-struct Places {
-  int64_t pictures, lines, pitch, kept, wanted, first_line;
-  Cut to;
-  int64_t n = 0, u = 0, v = 0;
-
-  // Calls f(first, count, place) for the next `positions`: runs of such that have a place in `picture`.
-  template <typename F>
-  inline void next(int64_t positions, const Picture& picture, const F& f) {
-    for (int64_t done = 0; done < positions && n < pictures;) {
-      const int64_t run = std::min(positions - done, pitch - v);
-      const int64_t y = to.first_down + (first_line + u) * to.step_down;
-      if (u < kept && y >= 0 && y < picture.height) {
-        int64_t begin = v, end = std::min(v + run, wanted);
-        while (begin < end && to.first_across + begin * to.step_across < 0) ++begin;
-        while (end > begin && to.first_across + (end - 1) * to.step_across >= picture.width) --end;
-        if (begin < end) {
-          const int64_t x = to.first_across + begin * to.step_across;
-          f(done + begin - v, end - begin, ((n * picture.height + y) * picture.width + x) * picture.channels);
-        }
-      }
-      done += run, v += run;
-      if (v == pitch) {
-        v = 0;
-        if (++u == lines) u = 0, ++n;
-      }
-    }
-  }
+// Positions of a field in tiles of 16, each of which lies in up to 16 lines: where its rows go.
+struct Run {
+  int64_t row, count, place;  // from this row of the tile on, so many, to this place in the result
+};
+struct PositionTile {
+  int64_t position, runs;
+  Run run[kTile];
 };
 
-// The results of one correlation at all positions of a field, whose lines are those from `first_line` on.
-inline void correlate(const uint16_t* field, int64_t pictures, int64_t lines, int64_t pitch, int64_t channels,
-                      int64_t kept, int64_t wanted, int64_t first_line, const Correlation& by, const uint16_t* packed,
-                      const float* bias, const Picture& to) {
+// Calls f(tiles) after filling one or both of `two`, until all positions are covered of which a correlation makes
+// something.
+template <typename F>
+void each_two(const Field& field, const Correlation& by, const Picture& to, PositionTile* two, const F& f) {
+  const auto first_inside = [](int64_t first, int64_t step) { return first < 0 ? (-first + step - 1) / step : 0; };
+  const int64_t top = by.to.first_down + field.first_line * by.to.step_down;
+  const int64_t first = first_inside(top, by.to.step_down), left = first_inside(by.to.first_across, by.to.step_across);
+  const int64_t last = std::min(field.kept, (to.height - top + by.to.step_down - 1) / by.to.step_down);
+  const int64_t right =
+      std::min(field.wanted, (to.width - by.to.first_across + by.to.step_across - 1) / by.to.step_across);
+  if (first >= last || left >= right) return;
+  const auto place = [&](int64_t n, int64_t u, int64_t v) {
+    const int64_t y = top + u * by.to.step_down, x = by.to.first_across + v * by.to.step_across;
+    return ((n * to.height + y) * to.width + x) * to.channels;
+  };
+  const bool by_line = (right - left + kTile - 1) / kTile * kTile <= field.pitch;
+  int filled = 0;
+  const auto next = [&] {
+    if (++filled == 2) f(filled), filled = 0;
+  };
+  for (int64_t n = 0; n < field.pictures; ++n) {
+    if (by_line) {  // nothing is computed that is not wanted
+      for (int64_t u = first; u < last; ++u) {
+        for (int64_t v = left; v < right; v += kTile) {
+          PositionTile& tile = two[filled];
+          tile.position = (n * field.lines + u) * field.pitch + v;
+          tile.runs = 1;
+          tile.run[0] = {0, std::min<int64_t>(right - v, kTile), place(n, u, v)};
+          next();
+        }
+      }
+      continue;
+    }
+    int64_t u = first, v = left;
+    while (u < last) {
+      PositionTile& tile = two[filled];
+      tile.position = (n * field.lines + u) * field.pitch + v;
+      tile.runs = 0;
+      for (int64_t row = 0; row < kTile && u < last;) {
+        const int64_t count = std::min(kTile - row, right - v);
+        if (count > 0) tile.run[tile.runs++] = {row, count, place(n, u, v)};
+        const int64_t there = std::min(kTile - row, field.pitch + left - v);
+        row += there, v += there;
+        if (v == field.pitch + left) v = left, ++u;
+      }
+      next();
+    }
+  }
+  if (filled > 0) f(filled);
+}
+
+// The results of one correlation at all positions of a field.
+inline void correlate(const Field& field, const Correlation& by, const uint16_t* packed, const float* bias,
+                      const Picture& to) {
   const Tiles scope;
   (void)scope;
   alignas(64) float sums[2 * kTile * 2 * kTile];
-  const int64_t positions = ((pictures - 1) * lines + kept - 1) * pitch + wanted;
-  const int64_t step = by.to.step_across * to.channels;
+  const int64_t bytes = field.channels * 2, step = by.to.step_across * to.channels;
   for (int64_t column = 0; column < to.channels; column += 2 * kTile) {
     const int64_t count = std::min<int64_t>(to.channels - column, 2 * kTile);
     const uint16_t* weights = packed + by.packed + column / kTile * by.chunks() * kNumbers;
     const float* shift = bias != nullptr ? bias + column : nullptr;
-    Places places{pictures, lines, pitch, kept, wanted, first_line, by.to};
-    for (int64_t q = 0; q < positions; q += 2 * kTile) {
-      const uint16_t* at = field + q * channels;
-      if (count > kTile) {
-        multiply<2>(at, channels * 2, by.offsets.data(), by.chunks(), weights, sums);
-        places.next(2 * kTile, to, [&](int64_t i, int64_t run, int64_t place) {
-          write<2>(sums + i * 2 * kTile, shift, count, run, to.data + place + column, step);
-        });
-      } else {
-        multiply<1>(at, channels * 2, by.offsets.data(), by.chunks(), weights, sums);
-        places.next(2 * kTile, to, [&](int64_t i, int64_t run, int64_t place) {
-          write<1>(sums + i * kTile, shift, count, run, to.data + place + column, step);
-        });
+    const bool wide = count > kTile;
+    PositionTile two[2];
+    each_two(field, by, to, two, [&](int tiles) {
+      const uint16_t* above = field.data + two[0].position * field.channels;
+      const uint16_t* below = field.data + two[tiles - 1].position * field.channels;
+      (wide ? multiply<2> : multiply<1>)(above, below, bytes, by.offsets.data(), by.chunks(), weights, sums);
+      for (int t = 0; t < tiles; ++t) {
+        for (int64_t i = 0; i < two[t].runs; ++i) {
+          const Run& r = two[t].run[i];
+          const int64_t place = r.place + column;
+          (wide ? write<2> : write<1>)(sums + (t * kTile + r.row) * (wide ? 2 : 1) * kTile, shift, count, r.count,
+                                       to.data + place, to.gate != nullptr ? to.gate + place : nullptr, to.slope, step);
+        }
       }
-    }
+    });
   }
 }
 
@@ -316,7 +372,8 @@ inline void to_rows(const uint16_t* field, int64_t channels, int64_t count, uint
     __m512i pairs[kTile];
     for (int64_t pair = 0; pair < kTile; ++pair) {
       const uint16_t* at = field + 2 * pair * channels;
-      pairs[pair] = in_turn(_mm256_loadu_si256((const __m256i*)at), _mm256_loadu_si256((const __m256i*)(at + channels)));
+      pairs[pair] =
+          in_turn(_mm256_loadu_si256((const __m256i*)at), _mm256_loadu_si256((const __m256i*)(at + channels)));
     }
     transpose(pairs);
     for (int64_t c = 0; c < kTile; ++c) _mm512_storeu_si512(rows + c * row + q, pairs[c]);
@@ -342,8 +399,8 @@ inline void to_pairs(const uint16_t* field, int64_t channels, int64_t count, uin
 
 // Adds to sums [kRows][kColumns] tiles, or begins them, what `steps` chunks of positions give.
 template <int kRows, int kColumns>
-void accumulate(const uint16_t* rows, int64_t bytes, const uint16_t* pairs, int64_t next, int64_t steps, bool begin,
-                float* sums) {
+void accumulate(const uint16_t* rows, int64_t bytes, const int64_t* offsets, const uint16_t* pairs, int64_t next,
+                int64_t steps, bool begin, float* sums) {
   constexpr int64_t kOne = kTile * kTile;
   if (begin) {
     TILE_ZERO(0);
@@ -356,8 +413,9 @@ void accumulate(const uint16_t* rows, int64_t bytes, const uint16_t* pairs, int6
     if constexpr (kRows == 2) TILE_LOAD(2, sums + kColumns * kOne, 64);
     if constexpr (kRows == 2 && kColumns == 2) TILE_LOAD(3, sums + 3 * kOne, 64);
   }
-  for (int64_t k = 0; k < steps; ++k, rows += kChunk, pairs += kNumbers) {
-    TILE_LOAD(4, rows, bytes);
+  for (int64_t k = 0; k < steps; ++k, pairs += kNumbers) {
+    const uint16_t* at = rows + offsets[k];
+    TILE_LOAD(4, at, bytes);
     TILE_LOAD(6, pairs, 64);
     TILE_DOT(0, 4, 6);
     if constexpr (kColumns == 2) {
@@ -365,7 +423,7 @@ void accumulate(const uint16_t* rows, int64_t bytes, const uint16_t* pairs, int6
       TILE_DOT(1, 4, 7);
     }
     if constexpr (kRows == 2) {
-      TILE_LOAD(5, rows + kTile * bytes / 2, bytes);
+      TILE_LOAD(5, at + kTile * bytes / 2, bytes);
       TILE_DOT(2, 5, 6);
       if constexpr (kColumns == 2) TILE_DOT(3, 5, 7);
     }
@@ -392,11 +450,12 @@ inline void put(const float* sums, int64_t wide, int64_t narrow, float* weight, 
 #endif
 }
 
-// Adds to the sums of cells [begin, end), or begins them. `rows` holds the wide side as [planes][channels][row], `pairs`
-// the narrow one as tiles, `next` numbers from those of 16 channels to the next.
+// Adds to the sums of cells [begin, end), or begins them. `rows` holds the wide side as [planes][channels][row],
+// `pairs` the narrow one as tiles, `next` numbers from those of 16 channels to the next; chunk k begins at `offsets[k]`
+// in a row.
 inline void add_cells(const Problem& p, const WeightCells& cells, int64_t begin, int64_t end, const uint16_t* rows,
-                      int64_t row, const uint16_t* pairs, int64_t next, int64_t pitch, int64_t steps, bool first_time,
-                      float* sums) {
+                      int64_t row, const int64_t* offsets, const uint16_t* pairs, int64_t next, int64_t pitch,
+                      int64_t steps, bool first_time, float* sums) {
   const Tiles scope;
   (void)scope;
   const int64_t wide_tiles = (p.wide + kTile - 1) / kTile, narrow_tiles = (p.narrow + kTile - 1) / kTile;
@@ -415,7 +474,7 @@ inline void add_cells(const Problem& p, const WeightCells& cells, int64_t begin,
         for (int64_t c = 0; c < p.columns; ++c, at += kSums) {
           const int64_t plane = r % p.stride_down * p.stride_across + c % p.stride_across;
           const int64_t shift = r / p.stride_down * pitch + c / p.stride_across;
-          add(rows + (plane * wide_tiles + wide) * kTile * row + shift + first * kChunk, row * 2, to, next,
+          add(rows + (plane * wide_tiles + wide) * kTile * row + shift, row * 2, offsets + first, to, next,
               std::min<int64_t>(steps - first, kBlockSteps), first_time && first == 0, at);
         }
       }

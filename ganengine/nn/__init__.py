@@ -1,6 +1,7 @@
 """Thin modules over `ganengine.ops` and keyed random numbers."""
 
 from ganengine.nn.conditional_batch_norm import ConditionalBatchNorm2d
+from ganengine.nn.convolution import preact_conv2d
 from ganengine.nn.dropout import Dropout
 from ganengine.nn.equalised import EqualisedConv2d, EqualisedLinear
 from ganengine.nn.maxout import Maxout
@@ -28,6 +29,7 @@ __all__ = [
     "WithReference",
     "computed_in",
     "conv_pool2d",
+    "preact_conv2d",
     "spectral_norm",
     "together",
     "up_conv2d",

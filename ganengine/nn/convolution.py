@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganengine.nn.precision import computed_in
-from ganengine.ops.convolution import convolution, convolution_backward, convolution_weights, tiles_pay
+from ganengine.ops.convolution import (
+    activated,
+    convolution,
+    convolution_backward,
+    convolution_weights,
+    through_gate,
+    tiles_pay,
+)
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.registration import traced, wanted
 
@@ -32,6 +39,7 @@ WEIGHTS_FEW_POSITIONS = 16
 
 _Pair = tuple[int, int]
 Way: TypeAlias = Literal["backend", "patches", "tiles"]
+_Ways: TypeAlias = tuple[Way, Way]
 
 
 @dataclass(frozen=True)
@@ -63,41 +71,80 @@ class Form:
 
 
 class Conv2d(nn.Conv2d):
-    """As nn.Conv2d; the same numbers but for rounding, faster over small maps.
+    """As nn.Conv2d; the same numbers but for rounding, in the form that is fastest.
 
     Gradients: any order.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return what nn.Conv2d returns, channels-last where x is a grey picture too."""
+    def forward(self, x: Tensor, slope: float = 1.0) -> Tensor:
+        """Return what nn.Conv2d returns, channels-last where x is a grey picture too.
+
+        Args:
+            x: [N, C, H, W].
+            slope: of an activation in front of the convolution, below 0: 0 ReLU, 1 none.
+        """
         if self.in_channels == 1 and x.dim() == 4 and x.shape[1] == 1 and x.is_contiguous():
             x = x.view(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)  # strides that say so: ganengine.layout
         if _applies(self, x) and not isinstance(self.padding, str):
             k, s, p = self.kernel_size, self.stride, self.padding
-            places = [(x.shape[axis + 2] + 2 * p[axis] - k[axis]) // s[axis] + 1 for axis in (0, 1)]
-            form = Form(k, s, p, (0, 0), False, (places[0], places[1]), (x.shape[2], x.shape[3]))  # type: ignore[arg-type]
-            y = _convolved(self, x, form)
-            if y is not None:
-                return y
-        return super().forward(x)
+            form = gathering(k, s, p, x)  # type: ignore[arg-type]
+            ways = ways_of(x, self.in_channels * self.out_channels * k[0] * k[1], form)
+            if ways is not None:
+                return convolved(x, self.weight, self.bias, form, ways, slope)
+        return super().forward(activated(x, slope))
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """As nn.ConvTranspose2d; the same numbers but for rounding, faster over small maps.
+    """As nn.ConvTranspose2d; the same numbers but for rounding, in the form that is fastest.
 
     Gradients: any order.
     """
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Return what nn.ConvTranspose2d returns."""
+    def forward(self, x: Tensor, output_size: list[int] | None = None, slope: float = 1.0) -> Tensor:
+        """Return what nn.ConvTranspose2d returns.
+
+        Args:
+            x: [N, C, H, W].
+            output_size: as in nn.ConvTranspose2d.
+            slope: of an activation in front of the convolution, below 0: 0 ReLU, 1 none.
+        """
         if output_size is None and _applies(self, x) and not isinstance(self.padding, str):
             k, s, p, beyond = self.kernel_size, self.stride, self.padding, self.output_padding
-            wide = [(x.shape[axis + 2] - 1) * s[axis] - 2 * p[axis] + k[axis] + beyond[axis] for axis in (0, 1)]
-            form = Form(k, s, p, beyond, True, (x.shape[2], x.shape[3]), (wide[0], wide[1]))  # type: ignore[arg-type]
-            y = _convolved(self, x, form)
-            if y is not None:
-                return y
-        return super().forward(x, output_size)
+            form = scattering(k, s, p, beyond, x)  # type: ignore[arg-type]
+            ways = ways_of(x, self.in_channels * self.out_channels * k[0] * k[1], form)
+            if ways is not None:
+                return convolved(x, self.weight, self.bias, form, ways, slope)
+        return super().forward(activated(x, slope), output_size)
+
+
+def preact_conv2d(conv: nn.Conv2d, x: Tensor, slope: float = 0.0) -> Tensor:
+    """Return conv(act(x)), act(v) = v where v > 0, else slope v; in one pass over memory where the layer has that.
+
+    Args:
+        conv: a layer; it is called, so that its hooks are.
+        x: [N, C, H, W].
+        slope: 0 ReLU, 1 no activation.
+
+    Gradients: any order.
+    """
+    made: Tensor = conv(x, slope=slope) if slope != 1 and isinstance(conv, Conv2d) else conv(activated(x, slope))
+    return made
+
+
+def gathering(kernel: _Pair, stride: _Pair, padding: _Pair, x: Tensor) -> Form:
+    """Return the form of a convolution of x."""
+    high, wide = x.shape[2:]
+    down = (high + 2 * padding[0] - kernel[0]) // stride[0] + 1
+    across = (wide + 2 * padding[1] - kernel[1]) // stride[1] + 1
+    return Form(kernel, stride, padding, (0, 0), False, (down, across), (high, wide))
+
+
+def scattering(kernel: _Pair, stride: _Pair, padding: _Pair, beyond: _Pair, x: Tensor) -> Form:
+    """Return the form of a transposed convolution of x."""
+    down, across = x.shape[2:]
+    high = (down - 1) * stride[0] - 2 * padding[0] + kernel[0] + beyond[0]
+    wide = (across - 1) * stride[1] - 2 * padding[1] + kernel[1] + beyond[1]
+    return Form(kernel, stride, padding, beyond, True, (down, across), (high, wide))
 
 
 def _applies(module: Any, x: Tensor) -> bool:
@@ -114,42 +161,70 @@ def _applies(module: Any, x: Tensor) -> bool:
     )
 
 
-def _convolved(module: Any, x: Tensor, form: Form) -> Tensor | None:
-    """Return the convolution, or None where the backend is as fast."""
+def ways_of(x: Tensor, weights: int, form: Form) -> _Ways | None:
+    """Return the ways of values (and data gradient) and of the weight gradient, or None for torch's own layer.
+
+    Args:
+        x: what the layer takes, on the CPU.
+        weights: how many there are. Counted, not asked of the weight: a normalised one is made anew each time that it
+            is looked at.
+        form: of the convolution.
+    """
     dtype = computed_in(x)
-    # Counted, not asked of the weight: a normalised one is made anew each time that it is looked at.
-    weights = module.in_channels * module.out_channels * form.kernel[0] * form.kernel[1]
-    given = (len(x), weights, dtype)
     if min(*form.places, *form.wide) <= 0:
         return None
     other: Way = "tiles" if dtype == torch.bfloat16 and tiles_pay() else "backend"
-    values: Way = "patches" if form.values_pay(*given) else other
-    gradient: Way = "patches" if form.weights_pay(*given) else other
-    if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()):
-        return None
-    result: Tensor = _Convolution.apply(  # type: ignore[no-untyped-call]
-        x, module.weight, module.bias, form, dtype, values, gradient
+    values: Way = "patches" if form.values_pay(len(x), weights, dtype) else other
+    gradient: Way = "patches" if form.weights_pay(len(x), weights, dtype) else other
+    return (
+        None if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()) else (values, gradient)
     )
-    return result
+
+
+def convolved(
+    x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, ways: _Ways, slope: float = 1.0
+) -> Tensor:  # fmt: skip
+    """Return the convolution of act(x) in such ways.
+
+    Args:
+        x: [N, C, H, W], on the CPU.
+        weight, bias: as torch has them for the layer.
+        form: of the convolution.
+        ways: as `ways_of` gave them.
+        slope: of the activation below 0: 0 ReLU, 1 none.
+
+    Gradients: any order.
+    """
+    if slope != 1 and ways != ("tiles", "tiles"):
+        x, slope = activated(x, slope), 1.0
+    made: Tensor = _Convolution.apply(x, weight, bias, form, computed_in(x), ways, slope)  # type: ignore[no-untyped-call]
+    return made
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution: the way of its values and data gradient, and that of its weight gradient."""
+    """A convolution behind an activation, in given ways."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, dtype: torch.dtype, values: Way, of: Way
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        form: Form,
+        dtype: torch.dtype,
+        ways: _Ways,
+        slope: float,
     ) -> Tensor:
-        ctx.form, ctx.dtype, ctx.ways = form, dtype, (values, of)
+        ctx.form, ctx.dtype, ctx.ways, ctx.slope = form, dtype, ways, slope
         ctx.bias = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
         with torch.autocast("cpu", enabled=False):
             x = x.to(dtype)
-            if values == "tiles":
-                return _tiled(x, weight, bias, form, form.transposed)
+            if ways[0] == "tiles":
+                return _tiled(x, weight, bias, form, form.transposed, slope, None)
             ctx.cast = cast = weight.to(dtype)
             shift = None if bias is None else bias.to(dtype)
-            if values == "backend":
+            if ways[0] == "backend":
                 return _backend(x, cast, shift, form)
             made = _scattered(x, cast, form) if form.transposed else _gathered(x, cast, shift, form)
             if form.transposed and shift is not None:
@@ -160,25 +235,19 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        form, dtype, (to_x, to_weight, to_bias, *_) = ctx.form, ctx.dtype, wanted(ctx)
+        to_x, to_weight, to_bias, *_ = wanted(ctx)
+        left = [to_x, to_weight]
         found: list[Tensor | None] = [None, None]
         with torch.autocast("cpu", enabled=False):
-            left = [to_x, to_weight]
             if not torch.is_grad_enabled():
-                if to_x:
-                    found[0] = _data_gradient(ctx, grad, weight)
-                if to_weight:
-                    found[1] = _weight_gradient(ctx, grad, x.to(dtype))
+                found = [
+                    _data_gradient(ctx, grad, x, weight) if to_x else None,
+                    _weight_gradient(ctx, grad, x) if to_weight else None,
+                ]
                 left = [need and own is None for need, own in zip(left, found, strict=True)]
             if any(left):
-                # Where it is to be differentiated again, from the weight itself, so that this leads to it.
-                again = torch.is_grad_enabled() or ctx.ways[0] == "tiles"
-                cast = weight.to(dtype) if again else ctx.cast
-                rest = torch.ops.aten.convolution_backward(
-                    grad, x.to(dtype), cast, None, form.stride, form.padding, (1, 1), form.transposed, form.beyond, 1,
-                    (*left, False),
-                )  # fmt: skip
-                found = [own if own is not None else other for own, other in zip(found, rest[:2], strict=True)]
+                rest = _by_backend(ctx, grad, x, weight, left)
+                found = [own if own is not None else other for own, other in zip(found, rest, strict=True)]
             shift = grad.sum((0, 2, 3)).to(ctx.bias) if to_bias and ctx.bias is not None else None
         return (
             None if found[0] is None else found[0].to(x.dtype),
@@ -188,27 +257,46 @@ class _Convolution(torch.autograd.Function):
         )
 
 
-def _data_gradient(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor | None:
+def _data_gradient(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
     form = ctx.form
     if ctx.ways[0] == "tiles":
-        return _tiled(grad, weight, None, form, not form.transposed)
+        gate = x.to(ctx.dtype) if ctx.slope != 1 else None
+        return _tiled(grad, weight, None, form, not form.transposed, ctx.slope, gate)
     if ctx.ways[0] == "patches":
         return _gathered(grad, ctx.cast, None, form) if form.transposed else _scattered(grad, ctx.cast, form)
     return None
 
 
 def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
-    form = ctx.form
-    wide, narrow = (grad, x) if form.transposed else (x, grad)
+    form, x = ctx.form, x.to(ctx.dtype)
+    (wide, narrow), slopes = ((grad, x), (1.0, ctx.slope)) if form.transposed else ((x, grad), (ctx.slope, 1.0))
     if ctx.ways[1] == "tiles":
-        return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel)
+        return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel, *slopes)
     return _product(wide, narrow, form) if ctx.ways[1] == "patches" else None
 
 
-def _tiled(x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, to_wide: bool) -> Tensor:
+def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bool]) -> tuple[Tensor | None, ...]:
+    """Return gradients that can be differentiated again, and those that the backend makes as fast."""
+    form = ctx.form
+    x = x.to(ctx.dtype)
+    # From the weight itself, so that a second derivative leads to it.
+    again = torch.is_grad_enabled() or ctx.ways[0] == "tiles"
+    to_x, to_weight, _ = torch.ops.aten.convolution_backward(
+        grad, activated(x, ctx.slope), weight.to(ctx.dtype) if again else ctx.cast, None, form.stride, form.padding,
+        (1, 1), form.transposed, form.beyond, 1, (*left, False),
+    )  # fmt: skip
+    return None if to_x is None else through_gate(to_x, x, ctx.slope), to_weight
+
+
+def _tiled(
+    x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, to_wide: bool, slope: float, gate: Tensor | None
+) -> Tensor:
+    # As they are kept, but for those kept in 16 bits: the op takes a weight in bfloat16 too, a bias in float32 alone.
+    weight = weight if weight.dtype == torch.float32 else weight.to(torch.bfloat16)
+    bias = None if bias is None else bias.float()
     if to_wide:
-        return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide)
-    return convolution(x, weight, bias, form.stride, form.padding)
+        return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide, slope, gate)
+    return convolution(x, weight, bias, form.stride, form.padding, slope, gate)
 
 
 def _backend(x: Tensor, weight: Tensor, bias: Tensor | None, form: Form) -> Tensor:

@@ -11,28 +11,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganengine.nn.convolution import Conv2d
+from ganengine.nn.convolution import Conv2d, convolved, gathering, preact_conv2d, scattering, ways_of
 from ganengine.nn.precision import computed_in
 from ganengine.nn.spectral_norm import follow
+from ganengine.ops.convolution import activated
 from ganengine.ops.registration import traced
 
 LEAST_SIDE = {torch.bfloat16: 32, torch.float16: 32, torch.float32: 16}
 """Of the large map: smaller ones are as fast in two passes (measured with 32 and 64 channels, 64 pictures)."""
 
 
-def conv_pool2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return avg_pool2d(conv(x), 2).
+def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
+    """Return avg_pool2d(conv(act(x)), 2).
 
     Args:
         conv: its own forward is run where the two do not become one.
         x: [N, C, H, W].
+        slope: of the activation below 0: 0 ReLU, 1 none.
 
     Gradients: any order.
     """
     if not _merges(conv, x, x.shape[2:]):
-        return F.avg_pool2d(conv(x), 2)
-    weight = _spread(_weight(conv)) / 4
-    return F.conv2d(x, _last(weight), conv.bias, stride=2, padding=1)
+        return F.avg_pool2d(preact_conv2d(conv, x, slope), 2)
+    weight = _last(_spread(_weight(conv)) / 4)
+    form = gathering((4, 4), (2, 2), (1, 1), x)
+    ways = ways_of(x, weight.numel(), form)
+    if ways is None:
+        return F.conv2d(activated(x, slope), weight, conv.bias, stride=2, padding=1)
+    return convolved(x, weight, conv.bias, form, ways, slope)
 
 
 def up_conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -49,7 +55,11 @@ def up_conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
         return doubled
     # A transposed convolution reads its kernel backwards.
     weight = _spread(_weight(conv)).flip(2, 3).transpose(0, 1)
-    return F.conv_transpose2d(x, _last(weight), conv.bias, stride=2, padding=1)
+    weight, form = _last(weight), scattering((4, 4), (2, 2), (1, 1), (0, 0), x)
+    ways = ways_of(x, weight.numel(), form)
+    if ways is None:
+        return F.conv_transpose2d(x, weight, conv.bias, stride=2, padding=1)
+    return convolved(x, weight, conv.bias, form, ways)
 
 
 def _merges(conv: nn.Conv2d, x: Tensor, large: torch.Size | list[int]) -> bool:

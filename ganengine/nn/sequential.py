@@ -1,4 +1,4 @@
-"""A sequence of layers in which a norm and the activation behind it are one pass over memory, on the CPU."""
+"""A sequence of layers in which an activation is one with the norm before it or the convolution behind, on the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 
 from ganengine import ranks
+from ganengine.nn.convolution import Conv2d, ConvTranspose2d
 from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, one_class, rows_of
+from ganengine.nn.spectral_norm import follow
 from ganengine.ops.activation import LEAKY_SLOPE, SLOPES
 from ganengine.ops.conditional_batch_norm import OP as BATCH_NORM
 from ganengine.ops.conditional_batch_norm import conditional_batch_norm
@@ -26,6 +28,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 class Sequential(nn.Sequential):
     """As nn.Sequential; batch or instance norm with ReLU, or leaky ReLU of slope 0.2, behind it is one operation.
 
+    So is any other ReLU or leaky ReLU with a convolution behind it that takes it along (ganengine.nn.convolution).
     Whoever runs the layers one by one, or listens to them by hooks, gets each layer's own result.
 
     Gradients: any order.
@@ -42,7 +45,10 @@ def run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
     while place < len(layers):
         layer = layers[place]
         behind = layers[place + 1] if place + 1 < len(layers) else None
-        joined = _joined(layer, behind, x) if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)) else None
+        if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+            joined = _joined(layer, behind, x)
+        else:
+            joined = _activated_in_front(layer, behind, x)
         x = layer(x) if joined is None else joined
         place += 1 if joined is None else 2
     return x
@@ -63,9 +69,21 @@ def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, 
     return None
 
 
-def _heard(layer: Any) -> bool:
-    """Whether somebody listens to a layer, or to every layer."""
-    return any(getattr(layer, kind) or getattr(everywhere, f"_global{kind}") for kind in HOOKS)
+def _activated_in_front(activation: nn.Module, behind: nn.Module | None, x: Tensor) -> Tensor | None:
+    """Return what a convolution makes of the activated x, where it takes the activation along."""
+    if not isinstance(behind, (Conv2d, ConvTranspose2d)) or type(activation) not in (nn.ReLU, nn.LeakyReLU):
+        return None
+    # One that works in place may change what others read.
+    if getattr(activation, "inplace", False) or _heard(activation) or _heard(behind, but=follow):
+        return None
+    made: Tensor = behind(x, slope=getattr(activation, "negative_slope", 0.0))
+    return made
+
+
+def _heard(layer: Any, but: Any = None) -> bool:
+    """Whether somebody listens to a layer, or to every layer; a hook that takes no notice of the input may stay."""
+    own = (hook for kind in HOOKS for hook in getattr(layer, kind).values() if hook is not but)
+    return any(own) or any(getattr(everywhere, f"_global{kind}") for kind in HOOKS)
 
 
 def _kind(layer: nn.Module | None) -> Activation | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from ganengine.ops.conditional_batch_norm import conditional_batch_norm
+from ganengine.ops.convolution import convolution, convolution_backward, convolution_weights
 from ganengine.ops.dispatch import Kernel, kernels, mode, set_mode
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.instance_norm import instance_norm
@@ -18,6 +19,9 @@ __all__ = [
     "Kernel",
     "col2im",
     "conditional_batch_norm",
+    "convolution",
+    "convolution_backward",
+    "convolution_weights",
     "im2col",
     "instance_norm",
     "kernels",

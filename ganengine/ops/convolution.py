@@ -1,13 +1,14 @@
 """Convolutions in bfloat16 as products of tiles: between a wide side, which windows look at, and a narrow one.
 
-With strides s, padding p and a weight w [K, C, R, S]:
+With strides s, padding p, a weight w [K, C, R, S] and an activation act(v) = v where v > 0, else slope v:
 
-    convolution           y[n, k, a, b] = bias_k + sum over c, r, t of x[n, c, a s - p + r, b s - p + t] w[k, c, r, t]
+    convolution           y[n, k, a, b] = bias_k + sum over c, r, t of w[k, c, r, t] act(x)[n, c, a s-p+r, b s-p+t]
     convolution_backward  its adjoint from y's side to x's, plus a bias: what a transposed convolution computes
-    convolution_weights   w[k, c, r, t] = sum over n, a, b of y[n, k, a, b] x[n, c, a s - p + r, b s - p + t]
+    convolution_weights   w[k, c, r, t] = sum over n, a, b of act(y)[n, k, a, b] act(x)[n, c, a s-p+r, b s-p+t]
 
 Each of the three is linear in both of its tensors, and its gradients are the two others. The kernel (AMX) takes weights
-in float32, as they are kept, and gives their gradient so: no cast stands beside it.
+in float32, as they are kept, and gives their gradient so: no cast stands beside it. Nor does an activation in front:
+it acts as the kernel reads, and its derivative, by a gate, as the kernel writes.
 """
 
 from __future__ import annotations
@@ -18,35 +19,51 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ganengine.ops.dispatch import compiled
 from ganengine.ops.registration import define, set_gradient
 
 
 def convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    slope: float = 1.0,
+    gate: Tensor | None = None,
 ) -> Tensor:
-    """Return the convolution of x, or the data gradient of a transposed one.
+    """Return the convolution of act(x), or the data gradient of a transposed one.
 
     Args:
         x: [N, C, H, W], bfloat16.
         weight: [K, C, R, S], float32 or bfloat16; it is rounded to bfloat16.
         bias: [K], float32, or None.
         stride, padding: pairs, down and across.
+        slope: of the activation below 0: 0 ReLU, 1 none.
+        gate: like the result. Then x is taken as it is, and the result is multiplied by act'(gate), `slope` at 0.
 
     Returns:
         [N, K, (H + 2 p - R) // s + 1, ...], bfloat16, channels-last; sums are float32 inside, rounded once.
 
-    Gradients: any order.
+    Gradients: any order; none to the gate.
     """
-    y: Tensor = call_forward(x, weight, bias, list(stride), list(padding))
+    y: Tensor = call_forward(x, weight, bias, list(stride), list(padding), slope, gate)
     return y
 
 
 def convolution_backward(
-    y: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], sides: Sequence[int]
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    sides: Sequence[int],
+    slope: float = 1.0,
+    gate: Tensor | None = None,
 ) -> Tensor:
-    """Return the data gradient of a convolution, or a transposed convolution of y.
+    """Return the data gradient of a convolution, or a transposed convolution of act(y).
 
     Args:
         y: [N, K, A, B], bfloat16.
@@ -54,33 +71,41 @@ def convolution_backward(
         bias: [C], float32, or None.
         stride, padding: of the convolution whose adjoint this is.
         sides: height and width of the result; a convolution of it has y's.
+        slope, gate: as in `convolution`.
 
     Returns:
         [N, C, *sides], bfloat16, channels-last.
 
-    Gradients: any order.
+    Gradients: any order; none to the gate.
     """
-    x: Tensor = call_backward(y, weight, bias, list(stride), list(padding), list(sides))
+    x: Tensor = call_backward(y, weight, bias, list(stride), list(padding), list(sides), slope, gate)
     return x
 
 
 def convolution_weights(
-    x: Tensor, y: Tensor, stride: Sequence[int], padding: Sequence[int], kernel: Sequence[int]
+    x: Tensor,
+    y: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    kernel: Sequence[int],
+    x_slope: float = 1.0,
+    y_slope: float = 1.0,
 ) -> Tensor:
-    """Return the weight gradient of a convolution of x whose result has the gradient y.
+    """Return the weight gradient of a convolution of act(x) whose result has the gradient act(y).
 
     Args:
         x: [N, C, H, W], bfloat16; of a transposed convolution the gradient of the result.
         y: [N, K, A, B], bfloat16; of a transposed convolution what it takes.
         stride, padding: of the convolution.
         kernel: R and S.
+        x_slope, y_slope: of the activations; 1 none.
 
     Returns:
         [K, C, R, S], float32, channels-last.
 
     Gradients: any order.
     """
-    weight: Tensor = call_weights(x, y, list(stride), list(padding), list(kernel))
+    weight: Tensor = call_weights(x, y, list(stride), list(padding), list(kernel), x_slope, y_slope)
     return weight
 
 
@@ -98,32 +123,76 @@ def _tiles() -> bool:
 # References
 
 
-def reference(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
-    """Return the convolution of x by torch."""
+def activated(x: Tensor, slope: float) -> Tensor:
+    """Return act(x)."""
+    if slope == 1:
+        return x
+    return F.leaky_relu(x, slope) if slope else F.relu(x)
+
+
+def through_gate(grad: Tensor, gate: Tensor | None, slope: float) -> Tensor:
+    """Return grad act'(gate)."""
+    if gate is None or slope == 1:
+        return grad
+    if slope == 0:
+        closed: Tensor = torch.ops.aten.threshold_backward(grad, gate, 0)
+        return closed
+    sloped: Tensor = torch.ops.aten.leaky_relu_backward(grad, gate, slope, False)
+    return sloped
+
+
+def reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    slope: float = 1.0,
+    gate: Tensor | None = None,
+) -> Tensor:
+    """Return the convolution by torch."""
+    taken = x if gate is not None else activated(x, slope)
     shift = None if bias is None else bias.to(x.dtype)
-    return _channels_last(torch.ops.aten.convolution(x, weight.to(x.dtype), shift, stride, padding, *_PLAIN))
+    made = torch.ops.aten.convolution(taken, weight.to(x.dtype), shift, stride, padding, *_PLAIN)
+    return _channels_last(through_gate(made, gate, slope))
 
 
 def reference_backward(
-    y: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], sides: Sequence[int]
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    sides: Sequence[int],
+    slope: float = 1.0,
+    gate: Tensor | None = None,
 ) -> Tensor:
     """Return the adjoint by torch's transposed convolution."""
     beyond = [
         sides[axis] - (stride[axis] * (y.shape[2 + axis] - 1) + weight.shape[2 + axis] - 2 * padding[axis])
         for axis in (0, 1)
     ]
+    taken = y if gate is not None else activated(y, slope)
     shift = None if bias is None else bias.to(y.dtype)
-    made = torch.ops.aten.convolution(y, weight.to(y.dtype), shift, stride, padding, [1, 1], True, beyond, 1)
-    return _channels_last(made)
+    made = torch.ops.aten.convolution(taken, weight.to(y.dtype), shift, stride, padding, [1, 1], True, beyond, 1)
+    return _channels_last(through_gate(made, gate, slope))
 
 
 def reference_weights(
-    x: Tensor, y: Tensor, stride: Sequence[int], padding: Sequence[int], kernel: Sequence[int]
+    x: Tensor,
+    y: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    kernel: Sequence[int],
+    x_slope: float = 1.0,
+    y_slope: float = 1.0,
 ) -> Tensor:
     """Return the weight gradient by torch."""
     like = x.new_empty(y.shape[1], x.shape[1], *kernel)
-    arguments = (None, stride, padding, *_PLAIN, (False, True, False))
-    made: Tensor = torch.ops.aten.convolution_backward(y, x, like, *arguments)[1]
+    both = activated(y, y_slope), activated(x, x_slope)
+    made: Tensor = torch.ops.aten.convolution_backward(
+        *both, like, None, stride, padding, *_PLAIN, (False, True, False)
+    )[1]
     return _channels_last(made.to(torch.promote_types(x.dtype, torch.float32)))
 
 
@@ -132,7 +201,8 @@ _PLAIN = ([1, 1], False, [0, 0], 1)
 
 
 def _channels_last(made: Tensor) -> Tensor:
-    return made.contiguous(memory_format=torch.channels_last)
+    """Return it with the strides that the fake kernels tell, also where a side of one number leaves them open."""
+    return _empty(made, made.shape, made.dtype).copy_(made)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -143,65 +213,63 @@ def _empty(like: Tensor, shape: Sequence[Any], dtype: torch.dtype) -> Tensor:
     return torch.empty(tuple(shape), dtype=dtype, device=like.device, memory_format=torch.channels_last)
 
 
-def _fake(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+def _fake(x: Tensor, weight: Tensor, _: Any, stride: Sequence[int], padding: Sequence[int], *__: Any) -> Tensor:
     places = [(x.shape[2 + axis] + 2 * padding[axis] - weight.shape[2 + axis]) // stride[axis] + 1 for axis in (0, 1)]
     return _empty(x, (x.shape[0], weight.shape[0], *places), x.dtype)
 
 
-def _fake_backward(
-    y: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], sides: Sequence[int]
-) -> Tensor:
+def _fake_backward(y: Tensor, weight: Tensor, _: Any, __: Any, ___: Any, sides: Sequence[int], *____: Any) -> Tensor:
     return _empty(y, (y.shape[0], weight.shape[1], *sides), y.dtype)
 
 
-def _fake_weights(x: Tensor, y: Tensor, stride: Sequence[int], padding: Sequence[int], kernel: Sequence[int]) -> Tensor:
+def _fake_weights(x: Tensor, y: Tensor, _: Any, __: Any, kernel: Sequence[int], *___: Any) -> Tensor:
     return _empty(x, (y.shape[1], x.shape[1], *kernel), torch.promote_types(x.dtype, torch.float32))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    taken, weight, ctx.bias, *ctx.form = inputs
-    ctx.save_for_backward(taken, weight)
+    taken, weight, ctx.bias, *ctx.form, ctx.slope, gate = inputs
+    ctx.save_for_backward(taken, weight, gate)
 
 
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (x, weight), (stride, padding) = ctx.saved_tensors, ctx.form
-    to_x, to_weight, to_bias, *_ = ctx.needs_input_grad
+    (x, weight, gate), (stride, padding), slope = ctx.saved_tensors, ctx.form, ctx.slope
+    (to_x, to_weight, to_bias), grad = ctx.needs_input_grad[:3], through_gate(grad, gate, slope)
+    before = (slope, x) if gate is None and slope != 1 else (1.0, None)
     return (
-        convolution_backward(grad, weight, None, stride, padding, x.shape[2:]) if to_x else None,
-        _as(convolution_weights(x, grad, stride, padding, weight.shape[2:]), weight) if to_weight else None,
+        convolution_backward(grad, weight, None, stride, padding, x.shape[2:], *before) if to_x else None,
+        _as(convolution_weights(x, grad, stride, padding, weight.shape[2:], before[0]), weight) if to_weight else None,
         _as(grad.sum((0, 2, 3)), ctx.bias) if to_bias else None,
-        None,
-        None,
+        *[None] * 4,
     )
 
 
 def _gradient_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (y, weight), (stride, padding, _) = ctx.saved_tensors, ctx.form
-    to_y, to_weight, to_bias, *_ = ctx.needs_input_grad
+    (y, weight, gate), (stride, padding, _), slope = ctx.saved_tensors, ctx.form, ctx.slope
+    (to_y, to_weight, to_bias), grad = ctx.needs_input_grad[:3], through_gate(grad, gate, slope)
+    before = (slope, y) if gate is None and slope != 1 else (1.0, None)
+    made = convolution_weights(grad, y, stride, padding, weight.shape[2:], 1.0, before[0]) if to_weight else None
     return (
-        convolution(grad, weight, None, stride, padding) if to_y else None,
-        _as(convolution_weights(grad, y, stride, padding, weight.shape[2:]), weight) if to_weight else None,
+        convolution(grad, weight, None, stride, padding, *before) if to_y else None,
+        None if made is None else _as(made, weight),
         _as(grad.sum((0, 2, 3)), ctx.bias) if to_bias else None,
-        None,
-        None,
-        None,
+        *[None] * 5,
     )
 
 
 def _save_weights(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, y, *ctx.form = inputs
+    x, y, *ctx.form, _, ctx.x_slope, ctx.y_slope = inputs
     ctx.save_for_backward(x, y)
 
 
 def _gradient_weights(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (x, y), (stride, padding, _) = ctx.saved_tensors, ctx.form
+    (x, y), (stride, padding) = ctx.saved_tensors, ctx.form
     to_x, to_y, *_ = ctx.needs_input_grad
+    of_x, of_y = ((slope, side) if slope != 1 else (1.0, None) for slope, side in ((ctx.x_slope, x), (ctx.y_slope, y)))
+    seen_x, seen_y = activated(x, ctx.x_slope), activated(y, ctx.y_slope)
     return (
-        convolution_backward(y, grad, None, stride, padding, x.shape[2:]) if to_x else None,
-        convolution(x, grad, None, stride, padding) if to_y else None,
-        None,
-        None,
-        None,
+        convolution_backward(seen_y, grad, None, stride, padding, x.shape[2:], *of_x) if to_x else None,
+        convolution(seen_x, grad, None, stride, padding, *of_y) if to_y else None,
+        *[None] * 5,
     )
 
 
@@ -210,17 +278,20 @@ def _as(found: Tensor, like: Tensor) -> Tensor:
 
 
 FORWARD = define(
-    "convolution(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding) -> Tensor",
+    "convolution(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding, float slope, Tensor? gate)"
+    " -> Tensor",
     reference=reference,
     fake=_fake,
 )
 BACKWARD = define(
-    "convolution_backward(Tensor y, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] sides) -> Tensor",
+    "convolution_backward(Tensor y, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] sides,"
+    " float slope, Tensor? gate) -> Tensor",
     reference=reference_backward,
     fake=_fake_backward,
 )
 WEIGHTS = define(
-    "convolution_weights(Tensor x, Tensor y, int[] stride, int[] padding, int[] kernel) -> Tensor",
+    "convolution_weights(Tensor x, Tensor y, int[] stride, int[] padding, int[] kernel, float x_slope, float y_slope)"
+    " -> Tensor",
     reference=reference_weights,
     fake=_fake_weights,
 )

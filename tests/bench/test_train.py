@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_fl
 from ganengine.bench import train, training
 from ganengine.bench.training import Arithmetic, Engine
 from ganengine.config import parse
+from ganengine.ops.convolution import convolution, convolution_backward
 from ganengine.ops.null import null
 from ganengine.plugins import add_path, registry
 
@@ -254,3 +255,33 @@ def test_an_op_of_ours_with_a_formula() -> None:
     finally:
         for op in (forward, backward):
             del flop_registry[op]
+
+
+@pytest.mark.parametrize("wanted", [(), (0,), (1,), (0, 1)], ids=["values", "data", "weights", "both"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_convolutions_of_ours_count_as_torchs(transposed: bool, wanted: tuple[int, ...]) -> None:
+    kernel, stride, padding = (3, 4), [2, 1], [1, 0]
+    x = torch.randn(2, 5, 9, 8).bfloat16()
+    weight = torch.randn(5, 7, *kernel) if transposed else torch.randn(7, 5, *kernel)
+    beyond = [1, 0] if transposed else [0, 0]
+    sides = [(x.shape[2 + k] - 1) * stride[k] - 2 * padding[k] + kernel[k] + beyond[k] for k in (0, 1)]
+
+    def ours(x: Tensor, weight: Tensor) -> Tensor:
+        if transposed:
+            return convolution_backward(x, weight, None, stride, padding, sides)
+        return convolution(x, weight, None, stride, padding)
+
+    def theirs(x: Tensor, weight: Tensor) -> Tensor:
+        made: Tensor = torch.ops.aten.convolution(x, weight, None, stride, padding, [1, 1], transposed, beyond, 1)
+        return made
+
+    counts = []
+    for layer, second in ((ours, weight), (theirs, weight.bfloat16())):
+        leaves = [t.detach().requires_grad_(k in wanted) for k, t in enumerate((x, second))]
+        with Arithmetic() as counted:
+            y = layer(*leaves)
+            if wanted:
+                torch.autograd.grad(y, [leaves[k] for k in wanted], torch.ones_like(y))
+        counts.append(counted.operations)
+    places = (9 * 8 if transposed else 5 * 5) * 2
+    assert counts == [2 * places * weight.numel() * (1 + len(wanted))] * 2

@@ -240,3 +240,287 @@ def test_a_picture_of_other_channels_is_named(transposed: bool) -> None:
     _, ours = pair(transposed, 1, 2, 3)
     with pytest.raises(RuntimeError, match="to have 1 channels, but got 3 channels"):
         ours(torch.zeros(1, 3, 5, 5, dtype=torch.float64))
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# In bfloat16, where the op of our own may multiply tiles
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose as outside of tests."""
+    for name, value in MEASURED.items():
+        monkeypatch.setattr(convolution, name, value)
+
+
+@pytest.fixture(params=["tiles", "backend"])
+def way(request: pytest.FixtureRequest, measured: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who computes layers of many positions and few weights."""
+    if request.param == "backend":
+        monkeypatch.setattr(convolution, "tiles_pay", lambda: False)
+    elif not convolution.tiles_pay():
+        pytest.skip("this machine has no AMX, or the kernels are not compiled")
+    return str(request.param)
+
+
+def in_bfloat16(layer: nn.Module, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        y: Tensor = layer(x)
+    return y
+
+
+def in_float64(layer: nn.Module) -> nn.Module:
+    """Return a copy whose weights are those that products in bfloat16 see."""
+    exact = copy.deepcopy(layer).double()
+    for name, parameter in exact.named_parameters():
+        if name.endswith("weight"):
+            parameter.data = parameter.data.bfloat16().double()
+    return exact
+
+
+def drawn(*shape: int, seed: int = 1) -> Tensor:
+    """Return channels-last pictures that bfloat16 holds."""
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).bfloat16().float()
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+def made(layer: nn.Module, seed: int = 0) -> Any:
+    """Return a layer as the engine has it: drawn weights, channels-last, one of ours."""
+    for parameter in layer.parameters():
+        seed += 1
+        draw = torch.Generator().manual_seed(seed)
+        parameter.data = torch.randn(parameter.shape, generator=draw) / parameter[0].numel() ** 0.5
+    to_channels_last(layer)
+    assert adopt(layer) > 0
+    return layer
+
+
+def assert_near(found: Tensor | None, exact: Tensor | None, allowed: float = 2**-7) -> None:
+    assert found is not None
+    assert exact is not None
+    assert found.shape == exact.shape
+    assert (found.double() - exact).abs().max() <= allowed * exact.abs().max()
+
+
+LAYERS = {
+    "same": (lambda: nn.Conv2d(16, 33, 3, padding=1), (2, 16, 10, 12)),
+    "first": (lambda: nn.Conv2d(3, 16, 7), (1, 3, 18, 18)),
+    "grey": (lambda: nn.Conv2d(1, 8, 4, stride=2, padding=1), (2, 1, 24, 24)),
+    "down": (lambda: nn.Conv2d(20, 32, 4, stride=2, padding=1, bias=False), (2, 20, 20, 20)),
+    "rectangular": (lambda: nn.Conv2d(8, 8, (3, 5), stride=(1, 2), padding=(0, 2)), (2, 8, 12, 24)),
+    "up": (lambda: nn.ConvTranspose2d(24, 16, 4, stride=2, padding=1), (2, 24, 10, 10)),
+    "up-by-output-padding": (
+        lambda: nn.ConvTranspose2d(16, 20, 3, stride=2, padding=1, output_padding=1),
+        (2, 16, 10, 10),
+    ),
+    "up-without-bias": (
+        lambda: nn.ConvTranspose2d(8, 3, (2, 3), (2, 3), output_padding=(1, 0), bias=False),
+        (2, 8, 11, 10),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_autocast_layers_and_their_gradients_are_near_the_exact_ones(name: str, way: str) -> None:
+    build, shape = LAYERS[name]
+    layer = made(build())
+    exact = in_float64(layer)
+    leaves = drawn(*shape).requires_grad_(), drawn(*shape).double().requires_grad_()
+    y, truth = in_bfloat16(layer, leaves[0]), exact(leaves[1])
+    assert y.dtype == BF16
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert_near(y, truth)
+    grad = drawn(*y.shape, seed=2)
+    found = torch.autograd.grad(y, (leaves[0], *layer.parameters()), grad.bfloat16())
+    for mine, other in zip(
+        found, torch.autograd.grad(truth, (leaves[1], *exact.parameters()), grad.double()), strict=True
+    ):
+        assert mine.dtype == F32
+        assert_near(mine, other)
+    if way == "tiles":
+        assert found[1].stride() == layer.weight.stride()
+        # Summed in float32 and never rounded to bfloat16.
+        weight = torch.autograd.grad(exact(leaves[1]), exact.weight, grad.double())[0]
+        assert_near(found[1], weight, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["same", "up-by-output-padding"])
+def test_fused_adam_steps_by_these_gradients(name: str, way: str) -> None:
+    build, shape = LAYERS[name]
+    ours = made(build())
+    plain = copy.deepcopy(ours)
+    grad = None
+    for layer, fused in ((ours, True), (plain, False)):
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, fused=fused)
+        for seed in (1, 2):
+            optimizer.zero_grad()
+            y = in_bfloat16(layer, drawn(*shape, seed=seed))
+            grad = drawn(*y.shape, seed=3).bfloat16() if grad is None else grad
+            y.backward(grad)
+            for parameter in layer.parameters():
+                assert parameter.grad is not None
+                if not fused:
+                    parameter.grad = parameter.grad.contiguous()
+            optimizer.step()
+    for mine, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+
+
+def critic() -> nn.Sequential:
+    network: nn.Sequential = made(
+        nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Tanh(),
+            nn.Conv2d(16, 24, 4, 2, 1),
+            nn.Tanh(),
+            nn.ConvTranspose2d(24, 8, 3),
+        )
+    )
+    return network
+
+
+def penalty(D: nn.Module, x: Tensor) -> Tensor:
+    """Return R1's: what the slope of the scores has of length."""
+    (slope,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+    return slope.square().sum((1, 2, 3)).mean()
+
+
+def test_a_gradient_penalty_in_bfloat16(way: str) -> None:
+    D = critic()
+    exact = in_float64(D)
+    leaves = drawn(2, 3, 20, 20).requires_grad_(), drawn(2, 3, 20, 20).double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = penalty(D, leaves[0])
+    truth = penalty(exact, leaves[1])
+    assert_near(value, truth, 0.03)
+    value.backward()
+    truth.backward()
+    for mine, other in zip(D.parameters(), exact.parameters(), strict=True):
+        if other.grad is None or not other.grad.any():  # the last bias moves no slope
+            assert mine.grad is None or not mine.grad.any()
+        else:
+            assert_near(mine.grad, other.grad, 0.05)
+    assert_near(leaves[0].grad, leaves[1].grad, 0.05)
+
+
+@pytest.fixture
+def called(measured: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of our own ops in the order in which layers call them; they need no AMX to be called."""
+    names: list[str] = []
+    monkeypatch.setattr(convolution, "tiles_pay", lambda: True)
+
+    def recorded(name: str, op: Any) -> Any:
+        return lambda *given: names.append(name) or op(*given)
+
+    for name in ("convolution", "convolution_backward", "convolution_weights"):
+        monkeypatch.setattr(convolution, name, recorded(name, getattr(convolution, name)))
+    return names
+
+
+def test_tiles_compute_what_somebody_waits_for(called: list[str]) -> None:
+    D = critic()
+    values = ["convolution", "convolution", "convolution_backward"]
+    pictures = drawn(1, 3, 20, 20)
+    with torch.no_grad():
+        y = in_bfloat16(D, pictures)
+    assert y.grad_fn is None
+    assert called == values
+
+    called.clear()
+    again = in_bfloat16(D, pictures)
+    assert torch.equal(again, y)
+    again.sum().backward()
+    # Pictures that nobody learns from have no gradient.
+    assert sorted(called[3:]) == sorted(["convolution", "convolution_backward", *["convolution_weights"] * 3])
+
+    called.clear()
+    made_by_g = pictures.clone().requires_grad_()
+    in_bfloat16(D, made_by_g).sum().backward(inputs=[made_by_g])
+    assert called == [*values, "convolution", "convolution_backward", "convolution_backward"]
+
+    called.clear()
+    in_bfloat16(D.requires_grad_(False), made_by_g).sum().backward()
+    assert "convolution_weights" not in called
+
+
+def test_a_second_order_goes_by_the_backend(called: list[str]) -> None:
+    x = drawn(1, 3, 20, 20).requires_grad_()
+    y = in_bfloat16(critic(), x)
+    called.clear()
+    torch.autograd.grad(y.float().sum(), x, create_graph=True)
+    assert called == []
+
+
+def test_normalised_weights_in_bfloat16(way: str) -> None:
+    network = nn.Sequential(nn.Conv2d(8, 16, 3), nn.ConvTranspose2d(16, 8, 3, stride=2))
+    spectral_norm(network, torch.Generator().manual_seed(0))
+    made(network)
+    network.eval()
+    exact = copy.deepcopy(network).double()
+    leaves = drawn(2, 8, 12, 12).requires_grad_(), drawn(2, 8, 12, 12).double().requires_grad_()
+    y, truth = in_bfloat16(network, leaves[0]), exact(leaves[1])
+    assert_near(y, truth, 0.03)
+    grad = drawn(*y.shape, seed=2)
+    y.backward(grad.bfloat16())
+    truth.backward(grad.double())
+    assert_near(leaves[0].grad, leaves[1].grad, 0.03)
+    for mine, other in zip(network.parameters(), exact.parameters(), strict=True):
+        assert_near(mine.grad, other.grad, 0.03)
+
+
+# In, out, kernel; batch, side: the layer, as nobody else may have it.
+MANY, FEW, WIDE = (256, 512, 5), (16, 16, 3), (256, 128, 4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "batch", "side", "dtype", "tiles", "ways"),
+    [(FEW, 2, 20, BF16, True, ("tiles", "tiles")), (FEW, 2, 20, BF16, False, None),
+     (FEW, 2, 20, F32, True, None), (FEW, 64, 5, BF16, True, ("tiles", "patches")),
+     (FEW, 64, 5, BF16, False, ("backend", "patches")), (FEW, 1, 5, F32, True, None),
+     (MANY, 64, 8, BF16, True, ("patches", "patches")), (MANY, 64, 8, BF16, False, ("patches", "patches")),
+     (MANY, 64, 14, BF16, True, ("tiles", "patches")), (MANY, 1, 12, F32, True, ("patches", "patches")),
+     (WIDE, 1, 18, BF16, True, ("tiles", "patches")), (WIDE, 1, 18, BF16, False, ("backend", "patches")),
+     (WIDE, 32, 18, BF16, True, ("tiles", "tiles")), (WIDE, 1, 18, F32, True, ("backend", "patches"))],
+)  # fmt: skip
+@pytest.mark.usefixtures("measured")
+def test_which_way_is_taken(
+    layer: tuple[int, int, int],
+    batch: int,
+    side: int,
+    dtype: torch.dtype,
+    tiles: bool,
+    ways: tuple[str, str] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[Any] = []
+
+    class Recorder:
+        @staticmethod
+        def apply(*given: Any) -> Tensor:
+            taken.append(given[-2])
+            return torch.zeros(())
+
+    monkeypatch.setattr(convolution, "_Convolution", Recorder)
+    monkeypatch.setattr(convolution, "tiles_pay", lambda: tiles)
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: taken.append(None))
+    wide, narrow, kernel = layer
+    ours = nn.utils.skip_init(Conv2d, wide, narrow, kernel)
+    x = torch.empty(batch, wide, side, side)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == BF16):
+        ours(x)
+        with torch.no_grad():
+            ours(x)
+    # Where nothing is differentiated it matters who computes values alone.
+    assert taken == [ways, None if ways is not None and ways[0] == "backend" else ways]
+
+
+@pytest.mark.parametrize("dtype", [BF16, torch.float16])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_layers_kept_in_16_bits(transposed: bool, dtype: torch.dtype, way: str) -> None:
+    """Such as a network to sample from: its bias is no float32 either."""
+    layer = made((nn.ConvTranspose2d if transposed else nn.Conv2d)(3, 8, 3)).to(dtype)
+    exact = copy.deepcopy(layer).double()
+    y = in_bfloat16(layer, drawn(1, 3, 20, 20))
+    assert_near(y, exact(drawn(1, 3, 20, 20).double()))
+    y.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == dtype for p in layer.parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from ganengine.nn import ConditionalBatchNorm2d, conv_pool2d, up_conv2d
+from ganengine.nn import ConditionalBatchNorm2d, conv_pool2d, preact_conv2d, up_conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -80,8 +80,8 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [N, outputs, H / 2, W / 2] or [N, outputs, H, W] for x [N, inputs, H, W]."""
-        h = self.conv1(x if self.first else x.relu()).relu()
-        h = conv_pool2d(self.conv2, h) if self.down else self.conv2(h)
+        h = preact_conv2d(self.conv1, x, 1.0 if self.first else 0.0)
+        h = conv_pool2d(self.conv2, h, 0.0) if self.down else preact_conv2d(self.conv2, h)
         result: Tensor = h + self.skip(F.avg_pool2d(x, 2) if self.down else x)
         return result
 
