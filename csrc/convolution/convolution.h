@@ -64,25 +64,43 @@ struct Correlation {
   int64_t chunks() const { return static_cast<int64_t>(offsets.size()); }
 };
 
-// The parts of a weight gradient: a row of the window by 32 wide channels by 32 narrow ones, for each of its columns.
+// One place of the window: where it falls among the planes, and how far it moves their lines and positions.
+struct Tap {
+  int64_t row, column, plane, down, across;
+};
+
+// The parts of a weight gradient: one place of the window by 32 wide channels by 32 narrow ones. Places on one plane
+// are neighbours, so that who computes some of the parts needs few planes.
 struct WeightCells {
-  int64_t wide_blocks, narrow_blocks, rows, columns;
-
-  int64_t count() const { return narrow_blocks * wide_blocks * rows; }
-  int64_t narrow(int64_t cell) const { return cell / (wide_blocks * rows); }
-  int64_t wide(int64_t cell) const { return cell / rows % wide_blocks; }
-  int64_t row(int64_t cell) const { return cell % rows; }
-
-  // Whether any of the cells [begin, end) is of this block.
-  bool takes_narrow(int64_t begin, int64_t end, int64_t block) const {
-    return narrow(begin) <= block && block <= narrow(end - 1);
+  explicit WeightCells(const Problem& p) : wide_blocks((p.wide - 1) / kChunk + 1) {
+    for (int64_t plane = 0; plane < p.stride_down * p.stride_across; ++plane) {
+      for (int64_t r = plane / p.stride_across; r < p.rows; r += p.stride_down) {
+        for (int64_t c = plane % p.stride_across; c < p.columns; c += p.stride_across) {
+          taps.push_back({r, c, plane, r / p.stride_down, c / p.stride_across});
+        }
+      }
+    }
+    count = ((p.narrow - 1) / kChunk + 1) * wide_blocks * static_cast<int64_t>(taps.size());
   }
-  bool takes_wide(int64_t begin, int64_t end, int64_t block) const {
+
+  int64_t narrow(int64_t cell) const { return block(cell) / wide_blocks; }
+  int64_t wide(int64_t cell) const { return block(cell) % wide_blocks; }
+  const Tap& tap(int64_t cell) const { return taps[cell % static_cast<int64_t>(taps.size())]; }
+
+  // Whether any of the cells [begin, end) is as `is` says.
+  template <typename F>
+  static bool any(int64_t begin, int64_t end, const F& is) {
     for (int64_t cell = begin; cell < end; ++cell) {
-      if (wide(cell) == block) return true;
+      if (is(cell)) return true;
     }
     return false;
   }
+
+  int64_t wide_blocks, count;
+  std::vector<Tap> taps;
+
+ private:
+  int64_t block(int64_t cell) const { return cell / static_cast<int64_t>(taps.size()); }
 };
 
 }  // namespace ganengine::convolution

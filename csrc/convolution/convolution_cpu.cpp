@@ -90,6 +90,7 @@ class Kept {
 // Writes a field [lines][pitch][channels] of one picture.
 void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t channels, const Cut& cut,
                  int64_t lines, int64_t pitch, uint16_t* to) {
+  const auto copy = GANENGINE_CHOOSE_TILES(copy_pixels);
   const int64_t pixel = channels * 2;
   // Positions of a line that lie inside the picture.
   const int64_t begin = std::clamp<int64_t>(up(std::max<int64_t>(-cut.first_across, 0), cut.step_across), 0, pitch);
@@ -106,9 +107,7 @@ void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t
     if (cut.step_across == 1) {
       std::memcpy(to + begin * channels, from, (end - begin) * pixel);
     } else {
-      for (int64_t v = begin; v < end; ++v, from += cut.step_across * channels) {
-        std::memcpy(to + v * channels, from, pixel);
-      }
+      copy(from, cut.step_across * channels, channels, end - begin, to + begin * channels);
     }
     std::memset(to + end * channels, 0, (pitch - end) * pixel);
   }
@@ -332,19 +331,19 @@ void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, fl
   const int64_t most = tasks.pictures * counted;
   const int64_t row = tasks.pictures * apart + rounded_up(halo * pitch + p.columns_of_phase(), kChunk) + kChunk;
   const int64_t beyond = kTile;  // what loads of 16 channels read behind the last position
-  const WeightCells cells{up(wide_tiles, 2), up(narrow_tiles, 2), p.rows, p.columns};
-  const int64_t shares = std::min(threads, cells.count());
+  const WeightCells cells(p);
+  const int64_t shares = std::min(threads, cells.count);
 
   parallel_for(shares, 1, [&](int64_t begin_share, int64_t end_share) {
     static thread_local Kept<uint16_t> kept_field, kept_rows, kept_pairs;
     static thread_local Kept<float> kept_sums;
     std::vector<int64_t> offsets;  // where chunks of positions begin in a row
     for (int64_t share = begin_share; share < end_share; ++share) {
-      const int64_t begin = share * cells.count() / shares, end = (share + 1) * cells.count() / shares;
+      const int64_t begin = share * cells.count / shares, end = (share + 1) * cells.count / shares;
       uint16_t* const field = kept_field.at_least(std::max(row * p.wide, most * p.narrow) + beyond);
       uint16_t* const rows = kept_rows.at_least(planes * wide_tiles * kTile * row);
       uint16_t* const pairs = kept_pairs.at_least(narrow_tiles * kTile * most);
-      float* const sums = kept_sums.at_least((end - begin) * p.columns * kSums);
+      float* const sums = kept_sums.at_least((end - begin) * kSums);
       for (int64_t task = 0; task < tasks.count(); ++task) {
         const int64_t first = tasks.first_picture(task), pictures = tasks.pictures_of(task);
         const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task), filled = kept + halo;
@@ -355,6 +354,7 @@ void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, fl
         }
         const int64_t positions = static_cast<int64_t>(offsets.size()) * kChunk;
         for (int64_t i = 0; i < planes; ++i) {
+          if (!cells.any(begin, end, [&](int64_t cell) { return cells.tap(cell).plane == i; })) continue;
           const Cut cut{(line * p.stride_down) + i / p.stride_across - p.padding_top, p.stride_down,
                         i % p.stride_across - p.padding_left, p.stride_across};
           for (int64_t n = 0; n < pictures; ++n) {
@@ -367,7 +367,7 @@ void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, fl
             std::memset(at + filled_numbers, 0, (end - filled_numbers) * sizeof(uint16_t));
           }
           for (int64_t tile = 0; tile < wide_tiles; ++tile) {
-            if (!cells.takes_wide(begin, end, tile / 2)) continue;
+            if (!cells.any(begin, end, [&](int64_t cell) { return cells.wide(cell) == tile / 2; })) continue;
             GANENGINE_CHOOSE_TILES(to_rows)(field + tile * kTile, p.wide, row,
                                             rows + (i * wide_tiles + tile) * kTile * row, row);
           }
@@ -384,7 +384,7 @@ void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, fl
         }
         std::memset(field + positions * p.narrow, 0, beyond * sizeof(uint16_t));
         for (int64_t tile = 0; tile < narrow_tiles; ++tile) {
-          if (!cells.takes_narrow(begin, end, tile / 2)) continue;
+          if (!cells.any(begin, end, [&](int64_t cell) { return cells.narrow(cell) == tile / 2; })) continue;
           GANENGINE_CHOOSE_TILES(to_pairs)(field + tile * kTile, p.narrow, positions, pairs + tile * kTile * most);
         }
         GANENGINE_CHOOSE_TILES(add_cells)(p, cells, begin, end, rows, row, offsets.data(), pairs, kTile * most, pitch,

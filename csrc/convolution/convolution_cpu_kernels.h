@@ -468,15 +468,11 @@ inline void add_cells(const Problem& p, const WeightCells& cells, int64_t begin,
     // In blocks of positions that stay in the first-level cache while the whole window goes over them.
     for (int64_t first = 0; first < steps; first += kBlockSteps) {
       const uint16_t* to = pairs + narrow * next + first * kNumbers;
-      float* at = sums + (cell - begin) * p.columns * kSums;
-      for (int64_t i = cell; i < same; ++i) {
-        const int64_t r = cells.row(i);
-        for (int64_t c = 0; c < p.columns; ++c, at += kSums) {
-          const int64_t plane = r % p.stride_down * p.stride_across + c % p.stride_across;
-          const int64_t shift = r / p.stride_down * pitch + c / p.stride_across;
-          add(rows + (plane * wide_tiles + wide) * kTile * row + shift, row * 2, offsets + first, to, next,
-              std::min<int64_t>(steps - first, kBlockSteps), first_time && first == 0, at);
-        }
+      float* at = sums + (cell - begin) * kSums;
+      for (int64_t i = cell; i < same; ++i, at += kSums) {
+        const Tap& tap = cells.tap(i);
+        add(rows + (tap.plane * wide_tiles + wide) * kTile * row + tap.down * pitch + tap.across, row * 2,
+            offsets + first, to, next, std::min<int64_t>(steps - first, kBlockSteps), first_time && first == 0, at);
       }
     }
   }
@@ -486,19 +482,32 @@ inline void add_cells(const Problem& p, const WeightCells& cells, int64_t begin,
 inline void put_cells(const Problem& p, const WeightCells& cells, int64_t begin, int64_t end, const float* sums,
                       float* weight) {
   const int64_t step = p.rows * p.columns * p.wide;
-  for (int64_t cell = begin; cell < end; ++cell) {
-    for (int64_t c = 0; c < p.columns; ++c, sums += kSums) {
-      const int64_t wide = 2 * kTile * cells.wide(cell), narrow = 2 * kTile * cells.narrow(cell);
-      const int64_t columns = p.narrow - narrow > kTile ? 2 : 1;
-      float* const to = weight + narrow * step + (cells.row(cell) * p.columns + c) * p.wide + wide;
-      for (int64_t i = 0; i < 2 && wide + i * kTile < p.wide; ++i) {
-        for (int64_t j = 0; j < columns; ++j) {
-          put(sums + (i * columns + j) * kTile * kTile, std::min<int64_t>(p.wide - wide - i * kTile, kTile),
-              std::min<int64_t>(p.narrow - narrow - j * kTile, kTile), to + j * kTile * step + i * kTile, step);
-        }
+  for (int64_t cell = begin; cell < end; ++cell, sums += kSums) {
+    const int64_t wide = 2 * kTile * cells.wide(cell), narrow = 2 * kTile * cells.narrow(cell);
+    const int64_t columns = p.narrow - narrow > kTile ? 2 : 1;
+    const Tap& tap = cells.tap(cell);
+    float* const to = weight + narrow * step + (tap.row * p.columns + tap.column) * p.wide + wide;
+    for (int64_t i = 0; i < 2 && wide + i * kTile < p.wide; ++i) {
+      for (int64_t j = 0; j < columns; ++j) {
+        put(sums + (i * columns + j) * kTile * kTile, std::min<int64_t>(p.wide - wide - i * kTile, kTile),
+            std::min<int64_t>(p.narrow - narrow - j * kTile, kTile), to + j * kTile * step + i * kTile, step);
       }
     }
   }
+}
+
+// Pixels that lie `step` numbers apart, one behind the other.
+inline void copy_pixels(const uint16_t* from, int64_t step, int64_t channels, int64_t count, uint16_t* to) {
+#if GANENGINE_TILES_NATIVE
+  const int64_t whole = channels / kChunk * kChunk;
+  const __mmask32 rest = static_cast<__mmask32>((uint64_t{1} << (channels - whole)) - 1);
+  for (int64_t i = 0; i < count; ++i, from += step, to += channels) {
+    for (int64_t c = 0; c < whole; c += kChunk) _mm512_storeu_si512(to + c, _mm512_loadu_si512(from + c));
+    if (rest) _mm512_mask_storeu_epi16(to + whole, rest, _mm512_maskz_loadu_epi16(rest, from + whole));
+  }
+#else
+  for (int64_t i = 0; i < count; ++i) std::memcpy(to + i * channels, from + i * step, channels * sizeof(uint16_t));
+#endif
 }
 
 #undef TILE_ZERO

@@ -14,11 +14,13 @@ from torch.nn import functional as F
 from ganengine.nn.convolution import Conv2d, convolved, gathering, preact_conv2d, scattering, ways_of
 from ganengine.nn.precision import computed_in
 from ganengine.nn.spectral_norm import follow
-from ganengine.ops.convolution import activated
+from ganengine.ops.convolution import activated, tiles_pay
 from ganengine.ops.registration import traced
 
 LEAST_SIDE = {torch.bfloat16: 32, torch.float16: 32, torch.float32: 16}
 """Of the large map: smaller ones are as fast in two passes (measured with 32 and 64 channels, 64 pictures)."""
+LEAST_SIDE_OF_TILES = 8
+"""The same where convolutions are products of tiles."""
 
 
 def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
@@ -71,9 +73,13 @@ def _merges(conv: nn.Conv2d, x: Tensor, large: torch.Size | list[int]) -> bool:
         and all(hook is follow for hook in conv._forward_pre_hooks.values())
         and x.device.type == "cpu"
         and not any(side % 2 for side in large)
-        and min(large) >= LEAST_SIDE.get(computed_in(x), 1 << 30)
+        and min(large) >= _least_side(computed_in(x))
         and not traced()
     )
+
+
+def _least_side(dtype: torch.dtype) -> int:
+    return LEAST_SIDE_OF_TILES if dtype == torch.bfloat16 and tiles_pay() else LEAST_SIDE.get(dtype, 1 << 30)
 
 
 def _weight(conv: nn.Conv2d) -> Tensor:
