@@ -25,6 +25,7 @@ struct Problem {
   int64_t down, across, narrow;    // the narrow side
   int64_t rows, columns;           // of the window
   int64_t stride_down, stride_across, padding_top, padding_left;
+  bool reflect;  // what lies outside of the wide side: its reflection, or 0
 
   // How many of the window's rows and columns fall on one line of a phase.
   int64_t rows_of_phase() const { return (rows + stride_down - 1) / stride_down; }
@@ -32,7 +33,7 @@ struct Problem {
 };
 
 // Where the numbers of a picture that a field holds lie: field line l, position v is row first_down + l step_down and
-// column first_across + v step_across of the picture, 0 outside of it.
+// column first_across + v step_across of the picture; outside of it 0, or its reflection.
 struct Cut {
   int64_t first_down, step_down, first_across, step_across;
 };

@@ -87,8 +87,14 @@ class Kept {
 
 // ---- fields
 
+// Where a picture of `size` has its reflection of place i, no further outside than it is large.
+int64_t reflected(int64_t i, int64_t size) {
+  const int64_t inside = i < 0 ? -i : i;
+  return inside < size ? inside : 2 * (size - 1) - inside;
+}
+
 // Writes a field [lines][pitch][channels] of one picture.
-void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t channels, const Cut& cut,
+void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t channels, const Cut& cut, bool reflect,
                  int64_t lines, int64_t pitch, uint16_t* to) {
   const auto copy = GANENGINE_CHOOSE_TILES(copy_pixels);
   const int64_t pixel = channels * 2;
@@ -96,20 +102,33 @@ void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t
   const int64_t begin = std::clamp<int64_t>(up(std::max<int64_t>(-cut.first_across, 0), cut.step_across), 0, pitch);
   const int64_t end =
       std::clamp<int64_t>(up(std::max<int64_t>(width - cut.first_across, 0), cut.step_across), begin, pitch);
+  // A reflection is of use no further than windows reach; fields of even lines may go a little beyond.
+  const auto out_of_reach = [&](int64_t i, int64_t size) { return i <= -size || i >= 2 * size - 1; };
   for (int64_t l = 0; l < lines; ++l, to += pitch * channels) {
-    const int64_t y = cut.first_down + l * cut.step_down;
-    if (y < 0 || y >= height || begin == end) {
+    int64_t y = cut.first_down + l * cut.step_down;
+    const bool outside = y < 0 || y >= height;
+    if ((outside && (!reflect || out_of_reach(y, height))) || (begin == end && !reflect)) {
       std::memset(to, 0, pitch * pixel);
       continue;
     }
-    std::memset(to, 0, begin * pixel);
-    const uint16_t* from = picture + (y * width + cut.first_across + begin * cut.step_across) * channels;
+    if (outside) y = reflected(y, height);
+    const uint16_t* line = picture + y * width * channels;
+    const uint16_t* from = line + (cut.first_across + begin * cut.step_across) * channels;
     if (cut.step_across == 1) {
       std::memcpy(to + begin * channels, from, (end - begin) * pixel);
     } else {
       copy(from, cut.step_across * channels, channels, end - begin, to + begin * channels);
     }
-    std::memset(to + end * channels, 0, (pitch - end) * pixel);
+    const auto edge = [&](int64_t v) {
+      const int64_t x = cut.first_across + v * cut.step_across;
+      if (!reflect || out_of_reach(x, width)) {
+        std::memset(to + v * channels, 0, pixel);
+      } else {
+        std::memcpy(to + v * channels, line + reflected(x, width) * channels, pixel);
+      }
+    };
+    for (int64_t v = 0; v < begin; ++v) edge(v);
+    for (int64_t v = end; v < pitch; ++v) edge(v);
   }
 }
 
@@ -298,8 +317,8 @@ void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& 
         cut.first_down += line * cut.step_down;
         uint16_t* at = field + i * plane;
         for (int64_t n = 0; n < pictures; ++n, at += spaced * plan.pitch * channels) {
-          cut_picture(data + (first + n) * height * width * channels, height, width, channels, cut, filled, plan.pitch,
-                      at);
+          cut_picture(data + (first + n) * height * width * channels, height, width, channels, cut, gather && p.reflect,
+                      filled, plan.pitch, at);
           std::memset(at + filled * plan.pitch * channels, 0, apart * plan.pitch * channels * sizeof(uint16_t));
         }
         std::memset(at, 0, beyond * sizeof(uint16_t));
@@ -309,6 +328,45 @@ void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& 
       for (const Correlation& by : plan.correlations) {
         run({field, pictures, spaced, plan.pitch, channels, kept, plan.wanted, line}, by, packed, shift,
             {result + place, gates != nullptr ? gates + place : nullptr, slope, to_height, to_width, outputs});
+      }
+    }
+  });
+}
+
+// The adjoint of a reflection: each pixel of [N, H, W, C] is the sum of those of [N, H + 2 p, W + 2 p, C] that are its
+// own or its reflections.
+void fold(const uint16_t* padded, const Problem& p, uint16_t* to) {
+  const auto add = GANENGINE_CHOOSE_TILES(add_pixels);
+  const int64_t above = p.padding_top, before = p.padding_left, pitch = (p.width + 2 * before) * p.wide;
+  // Where a place of a side lies in the padded one, itself first.
+  const auto sources = [](int64_t i, int64_t size, int64_t padding, int64_t (&found)[3]) {
+    int64_t count = 0;
+    found[count++] = padding + i;
+    if (1 <= i && i <= padding) found[count++] = padding - i;
+    if (size - 1 - padding <= i && i <= size - 2) found[count++] = padding + 2 * (size - 1) - i;
+    return count;
+  };
+  parallel_for(p.n * p.height, grain(p.width * p.wide), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const uint16_t* picture = padded + row / p.height * (p.height + 2 * above) * pitch;
+      uint16_t* line = to + row * p.width * p.wide;
+      int64_t rows[3], columns[3];
+      const int64_t down = sources(row % p.height, p.height, above, rows);
+      for (int64_t x = 0; x < p.width; ++x) {
+        if (down == 1 && x > before && x < p.width - 1 - before) {  // all up to the other edge are their own
+          const int64_t count = p.width - 1 - before - x;
+          std::memcpy(line + x * p.wide, picture + rows[0] * pitch + (before + x) * p.wide,
+                      count * p.wide * sizeof(uint16_t));
+          x += count - 1;
+          continue;
+        }
+        const uint16_t* pixels[9];
+        const int64_t across = sources(x, p.width, before, columns);
+        int64_t count = 0;
+        for (int64_t r = 0; r < down; ++r) {
+          for (int64_t c = 0; c < across; ++c) pixels[count++] = picture + rows[r] * pitch + columns[c] * p.wide;
+        }
+        add(pixels, count, p.wide, line + x * p.wide);
       }
     }
   });
@@ -360,7 +418,7 @@ void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, fl
           for (int64_t n = 0; n < pictures; ++n) {
             uint16_t* const at = field + n * apart * p.wide;
             cut_picture(static_cast<const uint16_t*>(wide.const_data_ptr()) + (first + n) * p.height * p.width * p.wide,
-                        p.height, p.width, p.wide, cut, filled, pitch, at);
+                        p.height, p.width, p.wide, cut, p.reflect, filled, pitch, at);
             const int64_t filled_numbers = filled * pitch * p.wide;
             const int64_t end = n + 1 < pictures ? apart * p.wide : (row - n * apart) * p.wide + beyond;
             if (wide_slope != 1) activated(at, filled_numbers, wide_slope);
@@ -377,7 +435,7 @@ void make_weights(const Problem& p, const Tensor& wide, const Tensor& narrow, fl
           // What lies beyond a line, and between pictures, is 0.
           cut_picture(static_cast<const uint16_t*>(narrow.const_data_ptr()) +
                           ((first + n) * p.down + line) * p.across * p.narrow,
-                      kept, p.across, p.narrow, {0, 1, 0, 1}, kept, pitch, at);
+                      kept, p.across, p.narrow, {0, 1, 0, 1}, false, kept, pitch, at);
           const int64_t filled_numbers = kept * pitch * p.narrow;
           if (narrow_slope != 1) activated(at, filled_numbers, narrow_slope);
           std::memset(at + filled_numbers, 0, (chunks * kChunk * p.narrow - filled_numbers) * sizeof(uint16_t));
@@ -421,6 +479,11 @@ void check_form(const char* op, const Pair& stride, const Pair& padding) {
   check(padding[0] >= 0 && padding[1] >= 0, op, "expected a padding of 0 or more");
 }
 
+void check_reflection(const char* op, bool reflect, int64_t height, int64_t width, const Pair& padding) {
+  check(!reflect || (padding[0] < height && padding[1] < width), op,
+        "expected sides larger than the padding that reflects them");
+}
+
 // How many windows there are along a side.
 int64_t places(int64_t side, int64_t kernel, int64_t stride, int64_t padding) {
   const int64_t room = side + 2 * padding - kernel;
@@ -428,10 +491,11 @@ int64_t places(int64_t side, int64_t kernel, int64_t stride, int64_t padding) {
 }
 
 Problem problem(const char* op, int64_t n, int64_t height, int64_t width, int64_t wide, int64_t down, int64_t across,
-                int64_t narrow, int64_t rows, int64_t columns, const Pair& stride, const Pair& padding) {
+                int64_t narrow, int64_t rows, int64_t columns, const Pair& stride, const Pair& padding, bool reflect) {
   check(n > 0 && height > 0 && width > 0 && wide > 0 && down > 0 && across > 0 && narrow > 0 && rows > 0 && columns > 0,
         op, "expected sides, channels and a kernel of at least 1");
-  return {n, height, width, wide, down, across, narrow, rows, columns, stride[0], stride[1], padding[0], padding[1]};
+  return {n,    height,  width,     wide,      down,       across,     narrow,
+          rows, columns, stride[0], stride[1], padding[0], padding[1], reflect};
 }
 
 void check_values(const char* op, const char* name, const Tensor& t) {
@@ -460,7 +524,8 @@ std::optional<Tensor> checked_gate(const char* op, const std::optional<Tensor>& 
 
 Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
                   const Tensor& weight,  // [K, C, rows, columns] float32 or bfloat16
-                  std::optional<Tensor> bias, Pair stride, Pair padding, double slope, std::optional<Tensor> gate) {
+                  std::optional<Tensor> bias, Pair stride, Pair padding, bool reflect, double slope,
+                  std::optional<Tensor> gate) {
   check_values(kOp, "x", wide);
   check_weight(kOp, weight, bias, weight.dim() == 4 ? weight.size(0) : 0);
   check(wide.size(1) == weight.size(1), kOp, "expected x of ", weight.size(1), " channels, got ", wide.size(1));
@@ -468,7 +533,8 @@ Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
   const int64_t down = places(wide.size(2), weight.size(2), stride[0], padding[0]);
   const int64_t across = places(wide.size(3), weight.size(3), stride[1], padding[1]);
   const Problem p = problem(kOp, wide.size(0), wide.size(2), wide.size(3), wide.size(1), down, across, weight.size(0),
-                            weight.size(2), weight.size(3), stride, padding);
+                            weight.size(2), weight.size(3), stride, padding, reflect);
+  check_reflection(kOp, reflect, p.height, p.width, padding);
   const Tensor narrow = empty_channels_last(p.n, p.narrow, p.down, p.across, ScalarType::BFloat16);
   make_side(p, true, channels_last(wide), channels_last(weight), dense_bias(bias), static_cast<float>(slope),
             checked_gate(kOp, gate, narrow), narrow);
@@ -477,7 +543,7 @@ Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
 
 Tensor scatter_cpu(const Tensor& narrow,  // [N, K, down, across] bfloat16
                    const Tensor& weight,  // [K, C, rows, columns] float32 or bfloat16
-                   std::optional<Tensor> bias, Pair stride, Pair padding, Pair sides, double slope,
+                   std::optional<Tensor> bias, Pair stride, Pair padding, Pair sides, bool reflect, double slope,
                    std::optional<Tensor> gate) {
   check_values(kBackwardOp, "y", narrow);
   check_weight(kBackwardOp, weight, bias, weight.dim() == 4 ? weight.size(1) : 0);
@@ -491,16 +557,28 @@ Tensor scatter_cpu(const Tensor& narrow,  // [N, K, down, across] bfloat16
           ", got ", sides[axis]);
   }
   const Problem p = problem(kBackwardOp, narrow.size(0), sides[0], sides[1], weight.size(1), narrow.size(2),
-                            narrow.size(3), narrow.size(1), weight.size(2), weight.size(3), stride, padding);
+                            narrow.size(3), narrow.size(1), weight.size(2), weight.size(3), stride, padding, reflect);
+  check_reflection(kBackwardOp, reflect, p.height, p.width, padding);
+  check(!reflect || (!gate && !bias), kBackwardOp, "expected neither gate nor bias beside a reflection");
   const Tensor wide = empty_channels_last(p.n, p.wide, p.height, p.width, ScalarType::BFloat16);
-  make_side(p, false, channels_last(narrow), channels_last(weight), dense_bias(bias), static_cast<float>(slope),
-            checked_gate(kBackwardOp, gate, wide), wide);
+  const Tensor from = channels_last(narrow), by = channels_last(weight);
+  if (!reflect) {
+    make_side(p, false, from, by, dense_bias(bias), static_cast<float>(slope), checked_gate(kBackwardOp, gate, wide),
+              wide);
+    return wide;
+  }
+  Problem around = p;
+  around.height += 2 * p.padding_top, around.width += 2 * p.padding_left;
+  around.padding_top = around.padding_left = 0;
+  const Tensor padded = empty_channels_last(p.n, p.wide, around.height, around.width, ScalarType::BFloat16);
+  make_side(around, false, from, by, std::nullopt, static_cast<float>(slope), std::nullopt, padded);
+  fold(static_cast<const uint16_t*>(padded.const_data_ptr()), p, static_cast<uint16_t*>(wide.mutable_data_ptr()));
   return wide;
 }
 
 Tensor weights_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
                    const Tensor& narrow,  // [N, K, down, across] bfloat16
-                   Pair stride, Pair padding, Pair kernel, double wide_slope, double narrow_slope) {
+                   Pair stride, Pair padding, Pair kernel, bool reflect, double wide_slope, double narrow_slope) {
   check_values(kWeightsOp, "wide", wide);
   check_values(kWeightsOp, "narrow", narrow);
   check(wide.size(0) == narrow.size(0), kWeightsOp, "expected as many pictures on both sides");
@@ -512,7 +590,8 @@ Tensor weights_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
           narrow.size(2 + axis));
   }
   const Problem p = problem(kWeightsOp, wide.size(0), wide.size(2), wide.size(3), wide.size(1), narrow.size(2),
-                            narrow.size(3), narrow.size(1), kernel[0], kernel[1], stride, padding);
+                            narrow.size(3), narrow.size(1), kernel[0], kernel[1], stride, padding, reflect);
+  check_reflection(kWeightsOp, reflect, p.height, p.width, padding);
   const Tensor weight = empty_channels_last(p.narrow, p.wide, p.rows, p.columns, ScalarType::Float);
   make_weights(p, channels_last(wide), channels_last(narrow), static_cast<float>(wide_slope),
                static_cast<float>(narrow_slope), weight);

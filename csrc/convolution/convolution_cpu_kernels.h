@@ -510,6 +510,24 @@ inline void copy_pixels(const uint16_t* from, int64_t step, int64_t channels, in
 #endif
 }
 
+// The sum of some pixels.
+inline void add_pixels(const uint16_t* const* pixels, int64_t count, int64_t channels, uint16_t* to) {
+#if GANENGINE_TILES_NATIVE
+  for (int64_t c = 0; c < channels; c += kTile) {
+    const __mmask16 mask = first(channels - c);
+    __m512 sum = load_floats(pixels[0] + c, mask);
+    for (int64_t i = 1; i < count; ++i) sum = _mm512_maskz_add_ps(0xffff, sum, load_floats(pixels[i] + c, mask));
+    _mm256_mask_storeu_epi16(to + c, mask, rounded(sum));
+  }
+#else
+  for (int64_t c = 0; c < channels; ++c) {
+    float sum = widened(pixels[0][c]);
+    for (int64_t i = 1; i < count; ++i) sum += widened(pixels[i][c]);
+    to[c] = rounded(sum);
+  }
+#endif
+}
+
 #undef TILE_ZERO
 #undef TILE_LOAD
 #undef TILE_STORE

@@ -23,6 +23,8 @@ from ganengine.ops.convolution import (
     convolution,
     convolution_backward,
     convolution_weights,
+    folded,
+    reflected,
     through_gate,
     tiles_pay,
 )
@@ -53,6 +55,8 @@ class Form:
     """Output padding."""
     transposed: bool
     """From the narrow side to the wide one."""
+    reflect: bool
+    """What the padding holds: the reflection of the wide side, not 0."""
     places: _Pair
     wide: _Pair
     """Height and width of the wide side."""
@@ -76,22 +80,24 @@ class Conv2d(nn.Conv2d):
     Gradients: any order.
     """
 
-    def forward(self, x: Tensor, slope: float = 1.0) -> Tensor:
+    def forward(self, x: Tensor, slope: float = 1.0, reflect: _Pair | None = None) -> Tensor:
         """Return what nn.Conv2d returns, channels-last where x is a grey picture too.
 
         Args:
             x: [N, C, H, W].
             slope: of an activation in front of the convolution, below 0: 0 ReLU, 1 none.
+            reflect: rows and columns of x's reflection that are put around it first, for a layer without padding.
         """
         if self.in_channels == 1 and x.dim() == 4 and x.shape[1] == 1 and x.is_contiguous():
             x = x.view(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)  # strides that say so: ganengine.layout
         if _applies(self, x) and not isinstance(self.padding, str):
-            k, s, p = self.kernel_size, self.stride, self.padding
-            form = gathering(k, s, p, x)  # type: ignore[arg-type]
+            k, s, p = self.kernel_size, self.stride, reflect or self.padding
+            form = gathering(k, s, p, x, reflect is not None)  # type: ignore[arg-type]
             ways = ways_of(x, self.in_channels * self.out_channels * k[0] * k[1], form)
             if ways is not None:
                 return convolved(x, self.weight, self.bias, form, ways, slope)
-        return super().forward(activated(x, slope))
+        x = activated(x, slope)
+        return super().forward(x if reflect is None else reflected(x, reflect))
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -131,12 +137,12 @@ def preact_conv2d(conv: nn.Conv2d, x: Tensor, slope: float = 0.0) -> Tensor:
     return made
 
 
-def gathering(kernel: _Pair, stride: _Pair, padding: _Pair, x: Tensor) -> Form:
+def gathering(kernel: _Pair, stride: _Pair, padding: _Pair, x: Tensor, reflect: bool = False) -> Form:
     """Return the form of a convolution of x."""
     high, wide = x.shape[2:]
     down = (high + 2 * padding[0] - kernel[0]) // stride[0] + 1
     across = (wide + 2 * padding[1] - kernel[1]) // stride[1] + 1
-    return Form(kernel, stride, padding, (0, 0), False, (down, across), (high, wide))
+    return Form(kernel, stride, padding, (0, 0), False, reflect, (down, across), (high, wide))
 
 
 def scattering(kernel: _Pair, stride: _Pair, padding: _Pair, beyond: _Pair, x: Tensor) -> Form:
@@ -144,7 +150,7 @@ def scattering(kernel: _Pair, stride: _Pair, padding: _Pair, beyond: _Pair, x: T
     down, across = x.shape[2:]
     high = (down - 1) * stride[0] - 2 * padding[0] + kernel[0] + beyond[0]
     wide = (across - 1) * stride[1] - 2 * padding[1] + kernel[1] + beyond[1]
-    return Form(kernel, stride, padding, beyond, True, (down, across), (high, wide))
+    return Form(kernel, stride, padding, beyond, True, False, (down, across), (high, wide))
 
 
 def _applies(module: Any, x: Tensor) -> bool:
@@ -195,8 +201,11 @@ def convolved(
 
     Gradients: any order.
     """
-    if slope != 1 and ways != ("tiles", "tiles"):
+    if ways != ("tiles", "tiles"):
         x, slope = activated(x, slope), 1.0
+        if form.reflect:
+            x = reflected(x, form.padding)
+            form = gathering(form.kernel, form.stride, (0, 0), x)
     made: Tensor = _Convolution.apply(x, weight, bias, form, computed_in(x), ways, slope)  # type: ignore[no-untyped-call]
     return made
 
@@ -260,8 +269,10 @@ class _Convolution(torch.autograd.Function):
 def _data_gradient(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
     form = ctx.form
     if ctx.ways[0] == "tiles":
-        gate = x.to(ctx.dtype) if ctx.slope != 1 else None
-        return _tiled(grad, weight, None, form, not form.transposed, ctx.slope, gate)
+        x = x.to(ctx.dtype)
+        gate = x if ctx.slope != 1 and not form.reflect else None
+        made = _tiled(grad, weight, None, form, not form.transposed, 1.0 if gate is None else ctx.slope, gate)
+        return through_gate(made, x, ctx.slope) if gate is None else made
     if ctx.ways[0] == "patches":
         return _gathered(grad, ctx.cast, None, form) if form.transposed else _scattered(grad, ctx.cast, form)
     return None
@@ -271,7 +282,7 @@ def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
     form, x = ctx.form, x.to(ctx.dtype)
     (wide, narrow), slopes = ((grad, x), (1.0, ctx.slope)) if form.transposed else ((x, grad), (ctx.slope, 1.0))
     if ctx.ways[1] == "tiles":
-        return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel, *slopes)
+        return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel, form.reflect, *slopes)
     return _product(wide, narrow, form) if ctx.ways[1] == "patches" else None
 
 
@@ -281,10 +292,15 @@ def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bo
     x = x.to(ctx.dtype)
     # From the weight itself, so that a second derivative leads to it.
     again = torch.is_grad_enabled() or ctx.ways[0] == "tiles"
+    taken, padding = activated(x, ctx.slope), form.padding
+    if form.reflect:
+        taken, padding = reflected(taken, padding), (0, 0)
     to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-        grad, activated(x, ctx.slope), weight.to(ctx.dtype) if again else ctx.cast, None, form.stride, form.padding,
-        (1, 1), form.transposed, form.beyond, 1, (*left, False),
+        grad, taken, weight.to(ctx.dtype) if again else ctx.cast, None, form.stride, padding, (1, 1), form.transposed,
+        form.beyond, 1, (*left, False),
     )  # fmt: skip
+    if to_x is not None and form.reflect:
+        to_x = folded(to_x, form.padding)
     return None if to_x is None else through_gate(to_x, x, ctx.slope), to_weight
 
 
@@ -295,8 +311,8 @@ def _tiled(
     weight = weight if weight.dtype == torch.float32 else weight.to(torch.bfloat16)
     bias = None if bias is None else bias.float()
     if to_wide:
-        return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide, slope, gate)
-    return convolution(x, weight, bias, form.stride, form.padding, slope, gate)
+        return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide, form.reflect, slope, gate)
+    return convolution(x, weight, bias, form.stride, form.padding, form.reflect, slope, gate)
 
 
 def _backend(x: Tensor, weight: Tensor, bias: Tensor | None, form: Form) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.modules import module as everywhere
 from ganengine import ranks
 from ganengine.nn.convolution import Conv2d, ConvTranspose2d
 from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, one_class, rows_of
+from ganengine.nn.padding import ReflectionPad2d
 from ganengine.nn.spectral_norm import follow
 from ganengine.ops.activation import LEAKY_SLOPE, SLOPES
 from ganengine.ops.conditional_batch_norm import OP as BATCH_NORM
@@ -28,7 +29,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 class Sequential(nn.Sequential):
     """As nn.Sequential; batch or instance norm with ReLU, or leaky ReLU of slope 0.2, behind it is one operation.
 
-    So is any other ReLU or leaky ReLU with a convolution behind it that takes it along (ganengine.nn.convolution).
+    So is any other ReLU or leaky ReLU, or reflection padding, with a convolution behind it that takes it along
+    (ganengine.nn.convolution).
     Whoever runs the layers one by one, or listens to them by hooks, gets each layer's own result.
 
     Gradients: any order.
@@ -48,7 +50,7 @@ def run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
         if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):
             joined = _joined(layer, behind, x)
         else:
-            joined = _activated_in_front(layer, behind, x)
+            joined = _taken_along(layer, behind, x)
         x = layer(x) if joined is None else joined
         place += 1 if joined is None else 2
     return x
@@ -69,14 +71,20 @@ def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, 
     return None
 
 
-def _activated_in_front(activation: nn.Module, behind: nn.Module | None, x: Tensor) -> Tensor | None:
-    """Return what a convolution makes of the activated x, where it takes the activation along."""
-    if not isinstance(behind, (Conv2d, ConvTranspose2d)) or type(activation) not in (nn.ReLU, nn.LeakyReLU):
+def _taken_along(layer: nn.Module, behind: nn.Module | None, x: Tensor) -> Tensor | None:
+    """Return what a convolution makes of x behind an activation or a reflection, where it takes that along."""
+    if not isinstance(behind, (Conv2d, ConvTranspose2d)) or type(layer) not in (nn.ReLU, nn.LeakyReLU, ReflectionPad2d):
         return None
     # One that works in place may change what others read.
-    if getattr(activation, "inplace", False) or _heard(activation) or _heard(behind, but=follow):
+    if getattr(layer, "inplace", False) or _heard(layer) or _heard(behind, but=follow):
         return None
-    made: Tensor = behind(x, slope=getattr(activation, "negative_slope", 0.0))
+    made: Tensor | None = None
+    if not isinstance(layer, ReflectionPad2d):
+        made = behind(x, slope=getattr(layer, "negative_slope", 0.0))
+    elif isinstance(behind, Conv2d) and behind.padding == (0, 0):
+        left, right, top, bottom = layer.padding
+        if (left, top) == (right, bottom) and x.dim() == 4 and top < x.shape[2] and left < x.shape[3]:
+            made = behind(x, reflect=(top, left))
     return made
 
 

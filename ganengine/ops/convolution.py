@@ -31,6 +31,7 @@ def convolution(
     bias: Tensor | None,
     stride: Sequence[int],
     padding: Sequence[int],
+    reflect: bool = False,
     slope: float = 1.0,
     gate: Tensor | None = None,
 ) -> Tensor:
@@ -41,6 +42,7 @@ def convolution(
         weight: [K, C, R, S], float32 or bfloat16; it is rounded to bfloat16.
         bias: [K], float32, or None.
         stride, padding: pairs, down and across.
+        reflect: what lies outside of x is its reflection, not 0; then x is larger than the padding.
         slope: of the activation below 0: 0 ReLU, 1 none.
         gate: like the result. Then x is taken as it is, and the result is multiplied by act'(gate), `slope` at 0.
 
@@ -49,7 +51,7 @@ def convolution(
 
     Gradients: any order; none to the gate.
     """
-    y: Tensor = call_forward(x, weight, bias, list(stride), list(padding), slope, gate)
+    y: Tensor = call_forward(x, weight, bias, list(stride), list(padding), reflect, slope, gate)
     return y
 
 
@@ -60,6 +62,7 @@ def convolution_backward(
     stride: Sequence[int],
     padding: Sequence[int],
     sides: Sequence[int],
+    reflect: bool = False,
     slope: float = 1.0,
     gate: Tensor | None = None,
 ) -> Tensor:
@@ -71,14 +74,14 @@ def convolution_backward(
         bias: [C], float32, or None.
         stride, padding: of the convolution whose adjoint this is.
         sides: height and width of the result; a convolution of it has y's.
-        slope, gate: as in `convolution`.
+        reflect, slope, gate: as in `convolution`; beside a reflection there are neither bias nor gate.
 
     Returns:
         [N, C, *sides], bfloat16, channels-last.
 
     Gradients: any order; none to the gate.
     """
-    x: Tensor = call_backward(y, weight, bias, list(stride), list(padding), list(sides), slope, gate)
+    x: Tensor = call_backward(y, weight, bias, list(stride), list(padding), list(sides), reflect, slope, gate)
     return x
 
 
@@ -88,6 +91,7 @@ def convolution_weights(
     stride: Sequence[int],
     padding: Sequence[int],
     kernel: Sequence[int],
+    reflect: bool = False,
     x_slope: float = 1.0,
     y_slope: float = 1.0,
 ) -> Tensor:
@@ -98,6 +102,7 @@ def convolution_weights(
         y: [N, K, A, B], bfloat16; of a transposed convolution what it takes.
         stride, padding: of the convolution.
         kernel: R and S.
+        reflect: as in `convolution`.
         x_slope, y_slope: of the activations; 1 none.
 
     Returns:
@@ -105,7 +110,7 @@ def convolution_weights(
 
     Gradients: any order.
     """
-    weight: Tensor = call_weights(x, y, list(stride), list(padding), list(kernel), x_slope, y_slope)
+    weight: Tensor = call_weights(x, y, list(stride), list(padding), list(kernel), reflect, x_slope, y_slope)
     return weight
 
 
@@ -141,18 +146,37 @@ def through_gate(grad: Tensor, gate: Tensor | None, slope: float) -> Tensor:
     return sloped
 
 
+def reflected(x: Tensor, padding: Sequence[int]) -> Tensor:
+    """Return x [N, C, H, W] with its reflection around it, `padding` rows and columns of it."""
+    down, across = padding
+    made: Tensor = torch.ops.aten.reflection_pad2d(x, [across, across, down, down])
+    return made
+
+
+def folded(padded: Tensor, padding: Sequence[int]) -> Tensor:
+    """Return the adjoint of `reflected`, [N, C, H, W]."""
+    down, across = padding
+    high, wide = padded.shape[2:]
+    like = padded.new_empty(()).expand(*padded.shape[:2], high - 2 * down, wide - 2 * across)
+    made: Tensor = torch.ops.aten.reflection_pad2d_backward(padded, like, [across, across, down, down])
+    return made
+
+
 def reference(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     stride: Sequence[int],
     padding: Sequence[int],
+    reflect: bool = False,
     slope: float = 1.0,
     gate: Tensor | None = None,
 ) -> Tensor:
     """Return the convolution by torch."""
     taken = x if gate is not None else activated(x, slope)
     shift = None if bias is None else bias.to(x.dtype)
+    if reflect:
+        taken, padding = reflected(taken, padding), [0, 0]
     made = torch.ops.aten.convolution(taken, weight.to(x.dtype), shift, stride, padding, *_PLAIN)
     return _channels_last(through_gate(made, gate, slope))
 
@@ -164,10 +188,15 @@ def reference_backward(
     stride: Sequence[int],
     padding: Sequence[int],
     sides: Sequence[int],
+    reflect: bool = False,
     slope: float = 1.0,
     gate: Tensor | None = None,
 ) -> Tensor:
     """Return the adjoint by torch's transposed convolution."""
+    if reflect:
+        around = [side + 2 * pad for side, pad in zip(sides, padding, strict=True)]
+        padded = reference_backward(y, weight, bias, stride, [0, 0], around, False, slope)
+        return _channels_last(folded(padded, padding))
     beyond = [
         sides[axis] - (stride[axis] * (y.shape[2 + axis] - 1) + weight.shape[2 + axis] - 2 * padding[axis])
         for axis in (0, 1)
@@ -184,11 +213,14 @@ def reference_weights(
     stride: Sequence[int],
     padding: Sequence[int],
     kernel: Sequence[int],
+    reflect: bool = False,
     x_slope: float = 1.0,
     y_slope: float = 1.0,
 ) -> Tensor:
     """Return the weight gradient by torch."""
     like = x.new_empty(y.shape[1], x.shape[1], *kernel)
+    if reflect:
+        x, padding = reflected(x, padding), [0, 0]
     both = activated(y, y_slope), activated(x, x_slope)
     made: Tensor = torch.ops.aten.convolution_backward(
         *both, like, None, stride, padding, *_PLAIN, (False, True, False)
@@ -227,50 +259,60 @@ def _fake_weights(x: Tensor, y: Tensor, _: Any, __: Any, kernel: Sequence[int], 
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    taken, weight, ctx.bias, *ctx.form, ctx.slope, gate = inputs
+    taken, weight, ctx.bias, ctx.stride, ctx.padding, *_, ctx.reflect, ctx.slope, gate = inputs
     ctx.save_for_backward(taken, weight, gate)
 
 
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (x, weight, gate), (stride, padding), slope = ctx.saved_tensors, ctx.form, ctx.slope
+    (x, weight, gate), slope, reflect = ctx.saved_tensors, ctx.slope, ctx.reflect
+    form, kernel = (ctx.stride, ctx.padding), weight.shape[2:]
     (to_x, to_weight, to_bias), grad = ctx.needs_input_grad[:3], through_gate(grad, gate, slope)
-    before = (slope, x) if gate is None and slope != 1 else (1.0, None)
+    before = slope if gate is None else 1.0
     return (
-        convolution_backward(grad, weight, None, stride, padding, x.shape[2:], *before) if to_x else None,
-        _as(convolution_weights(x, grad, stride, padding, weight.shape[2:], before[0]), weight) if to_weight else None,
+        _to_wide(grad, weight, *form, x, reflect, before) if to_x else None,
+        _as(convolution_weights(x, grad, *form, kernel, reflect, before), weight) if to_weight else None,
         _as(grad.sum((0, 2, 3)), ctx.bias) if to_bias else None,
-        *[None] * 4,
+        *[None] * 5,
     )
 
 
 def _gradient_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (y, weight, gate), (stride, padding, _), slope = ctx.saved_tensors, ctx.form, ctx.slope
+    (y, weight, gate), slope, reflect = ctx.saved_tensors, ctx.slope, ctx.reflect
+    form, kernel = (ctx.stride, ctx.padding), weight.shape[2:]
     (to_y, to_weight, to_bias), grad = ctx.needs_input_grad[:3], through_gate(grad, gate, slope)
-    before = (slope, y) if gate is None and slope != 1 else (1.0, None)
-    made = convolution_weights(grad, y, stride, padding, weight.shape[2:], 1.0, before[0]) if to_weight else None
+    before = slope if gate is None else 1.0
     return (
-        convolution(grad, weight, None, stride, padding, *before) if to_y else None,
-        None if made is None else _as(made, weight),
+        convolution(grad, weight, None, *form, reflect, before, None if before == 1 else y) if to_y else None,
+        _as(convolution_weights(grad, y, *form, kernel, reflect, 1.0, before), weight) if to_weight else None,
         _as(grad.sum((0, 2, 3)), ctx.bias) if to_bias else None,
-        *[None] * 5,
+        *[None] * 6,
     )
 
 
 def _save_weights(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, y, *ctx.form, _, ctx.x_slope, ctx.y_slope = inputs
+    x, y, ctx.stride, ctx.padding, _, ctx.reflect, ctx.x_slope, ctx.y_slope = inputs
     ctx.save_for_backward(x, y)
 
 
 def _gradient_weights(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (x, y), (stride, padding) = ctx.saved_tensors, ctx.form
+    (x, y), form = ctx.saved_tensors, (ctx.stride, ctx.padding)
     to_x, to_y, *_ = ctx.needs_input_grad
-    of_x, of_y = ((slope, side) if slope != 1 else (1.0, None) for slope, side in ((ctx.x_slope, x), (ctx.y_slope, y)))
-    seen_x, seen_y = activated(x, ctx.x_slope), activated(y, ctx.y_slope)
+    seen_x, seen_y, gate = activated(x, ctx.x_slope), activated(y, ctx.y_slope), None if ctx.y_slope == 1 else y
     return (
-        convolution_backward(seen_y, grad, None, stride, padding, x.shape[2:], *of_x) if to_x else None,
-        convolution(seen_x, grad, None, stride, padding, *of_y) if to_y else None,
-        *[None] * 5,
+        _to_wide(seen_y, grad, *form, x, ctx.reflect, ctx.x_slope) if to_x else None,
+        convolution(seen_x, grad, None, *form, ctx.reflect, ctx.y_slope, gate) if to_y else None,
+        *[None] * 6,
     )
+
+
+def _to_wide(
+    y: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], x: Tensor, reflect: bool, slope: float
+) -> Tensor:
+    """Return the gradient at x, which went through an activation to the wide side."""
+    if reflect or slope == 1:
+        made = convolution_backward(y, weight, None, stride, padding, x.shape[2:], reflect)
+        return through_gate(made, x, slope)
+    return convolution_backward(y, weight, None, stride, padding, x.shape[2:], False, slope, x)
 
 
 def _as(found: Tensor, like: Tensor) -> Tensor:
@@ -278,20 +320,20 @@ def _as(found: Tensor, like: Tensor) -> Tensor:
 
 
 FORWARD = define(
-    "convolution(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding, float slope, Tensor? gate)"
-    " -> Tensor",
+    "convolution(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding, bool reflect, float slope,"
+    " Tensor? gate) -> Tensor",
     reference=reference,
     fake=_fake,
 )
 BACKWARD = define(
     "convolution_backward(Tensor y, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] sides,"
-    " float slope, Tensor? gate) -> Tensor",
+    " bool reflect, float slope, Tensor? gate) -> Tensor",
     reference=reference_backward,
     fake=_fake_backward,
 )
 WEIGHTS = define(
-    "convolution_weights(Tensor x, Tensor y, int[] stride, int[] padding, int[] kernel, float x_slope, float y_slope)"
-    " -> Tensor",
+    "convolution_weights(Tensor x, Tensor y, int[] stride, int[] padding, int[] kernel, bool reflect, float x_slope,"
+    " float y_slope) -> Tensor",
     reference=reference_weights,
     fake=_fake_weights,
 )

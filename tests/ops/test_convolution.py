@@ -455,10 +455,10 @@ def test_opcheck(dtype: torch.dtype) -> None:
     x, y = case.x().requires_grad_(), case.y().requires_grad_()
     weight = case.weight().to(dtype).requires_grad_()
     biases = [case.bias(channels).requires_grad_() for channels in (case.narrow, case.wide)]
-    torch.library.opcheck(FORWARD, (x, weight, biases[0], *case.form, 0.2, None))
-    torch.library.opcheck(FORWARD, (x, weight, None, *case.form, 0.0, y.detach().sin()))
-    torch.library.opcheck(BACKWARD, (y, weight, biases[1], *case.form, list(case.sides), 1.0, None))
-    torch.library.opcheck(WEIGHTS, (x, y, *case.form, list(case.kernel), 0.0, 0.2))
+    torch.library.opcheck(FORWARD, (x, weight, biases[0], *case.form, False, 0.2, None))
+    torch.library.opcheck(FORWARD, (x, weight, None, *case.form, False, 0.0, y.detach().sin()))
+    torch.library.opcheck(BACKWARD, (y, weight, biases[1], *case.form, list(case.sides), False, 1.0, None))
+    torch.library.opcheck(WEIGHTS, (x, y, *case.form, list(case.kernel), True, 0.0, 0.2))
 
 
 FAKED = [
@@ -479,9 +479,9 @@ def test_fake_kernels_make_what_the_real_ones_do(dtype: torch.dtype, case: Case)
         y = torch.empty(case.n, case.narrow, *case.places, dtype=dtype)
         weight = torch.empty(case.narrow, case.wide, *case.kernel, dtype=torch.promote_types(dtype, F32))
         fake = [
-            FORWARD(x, weight, None, *case.form, 1.0, None),
-            BACKWARD(y, weight, None, *case.form, list(case.sides), 1.0, None),
-            WEIGHTS(x, y, *case.form, list(case.kernel), 1.0, 1.0),
+            FORWARD(x, weight, None, *case.form, False, 1.0, None),
+            BACKWARD(y, weight, None, *case.form, list(case.sides), False, 1.0, None),
+            WEIGHTS(x, y, *case.form, list(case.kernel), False, 1.0, 1.0),
         ]
     for a, b in zip(fake, real, strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
@@ -602,12 +602,12 @@ FAULTS: list[tuple[str, Any, tuple[Any, ...]]] = [
         convolution_weights,
         (zeros(X), zeros((1, 3, 6, 3)), ONE, NONE, [0, 3]),
     ),
-    ("expected gate to be bfloat16", convolution, (zeros(X), zeros(W), None, ONE, NONE, 0.0, zeros(Y, F32))),
-    (r"expected a gate \[1, 3, 3, 3\]", convolution, (zeros(X), zeros(W), None, ONE, NONE, 0.0, zeros(X))),
+    ("expected gate to be bfloat16", convolution, (zeros(X), zeros(W), None, ONE, NONE, False, 0.0, zeros(Y, F32))),
+    (r"expected a gate \[1, 3, 3, 3\]", convolution, (zeros(X), zeros(W), None, ONE, NONE, False, 0.0, zeros(X))),
     (
         r"expected a gate \[1, 2, 5, 5\]",
         convolution_backward,
-        (zeros(Y), zeros(W), None, ONE, NONE, [5, 5], 0.0, zeros(Y)),
+        (zeros(Y), zeros(W), None, ONE, NONE, [5, 5], False, 0.0, zeros(Y)),
     ),
 ]
 
