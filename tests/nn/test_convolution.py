@@ -186,7 +186,7 @@ def test_where_a_product_wins(
 ) -> None:
     for name, value in MEASURED.items():
         monkeypatch.setattr(convolution, name, value)
-    form = Form((1, 1), (1, 1), (0, 0), (0, 0), False, (side, side), (side, side))
+    form = Form((1, 1), (1, 1), (0, 0), (0, 0), False, False, (side, side), (side, side))
     assert form.values_pay(batch, weights, dtype) is values
     assert form.weights_pay(batch, weights, dtype) is gradient
 
