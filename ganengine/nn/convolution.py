@@ -227,10 +227,10 @@ class _Convolution(torch.autograd.Function):
         ctx.form, ctx.dtype, ctx.ways, ctx.slope = form, dtype, ways, slope
         ctx.bias = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
+        x = x.to(dtype)
+        if ways[0] == "tiles":
+            return _tiled(x, weight, bias, form, form.transposed, slope, None)
         with torch.autocast("cpu", enabled=False):
-            x = x.to(dtype)
-            if ways[0] == "tiles":
-                return _tiled(x, weight, bias, form, form.transposed, slope, None)
             ctx.cast = cast = weight.to(dtype)
             shift = None if bias is None else bias.to(dtype)
             if ways[0] == "backend":
@@ -245,19 +245,15 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias, *_ = wanted(ctx)
-        left = [to_x, to_weight]
         found: list[Tensor | None] = [None, None]
-        with torch.autocast("cpu", enabled=False):
-            if not torch.is_grad_enabled():
-                found = [
-                    _data_gradient(ctx, grad, x, weight) if to_x else None,
-                    _weight_gradient(ctx, grad, x) if to_weight else None,
-                ]
-                left = [need and own is None for need, own in zip(left, found, strict=True)]
-            if any(left):
-                rest = _by_backend(ctx, grad, x, weight, left)
-                found = [own if own is not None else other for own, other in zip(found, rest, strict=True)]
-            shift = grad.sum((0, 2, 3)).to(ctx.bias) if to_bias and ctx.bias is not None else None
+        if not torch.is_grad_enabled():
+            found[0] = _data_gradient(ctx, grad, x, weight) if to_x else None
+            found[1] = _weight_gradient(ctx, grad, x) if to_weight else None
+        left = [need and own is None for need, own in zip((to_x, to_weight), found, strict=True)]
+        if any(left):
+            rest = _by_backend(ctx, grad, x, weight, left)
+            found = [own if own is not None else other for own, other in zip(found, rest, strict=True)]
+        shift = grad.sum((0, 2, 3), dtype=ctx.bias) if to_bias and ctx.bias is not None else None
         return (
             None if found[0] is None else found[0].to(x.dtype),
             None if found[1] is None else found[1].to(weight.dtype),
@@ -274,7 +270,8 @@ def _data_gradient(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor 
         made = _tiled(grad, weight, None, form, not form.transposed, 1.0 if gate is None else ctx.slope, gate)
         return through_gate(made, x, ctx.slope) if gate is None else made
     if ctx.ways[0] == "patches":
-        return _gathered(grad, ctx.cast, None, form) if form.transposed else _scattered(grad, ctx.cast, form)
+        with torch.autocast("cpu", enabled=False):
+            return _gathered(grad, ctx.cast, None, form) if form.transposed else _scattered(grad, ctx.cast, form)
     return None
 
 
@@ -283,7 +280,10 @@ def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
     (wide, narrow), slopes = ((grad, x), (1.0, ctx.slope)) if form.transposed else ((x, grad), (ctx.slope, 1.0))
     if ctx.ways[1] == "tiles":
         return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel, form.reflect, *slopes)
-    return _product(wide, narrow, form) if ctx.ways[1] == "patches" else None
+    if ctx.ways[1] == "patches":
+        with torch.autocast("cpu", enabled=False):
+            return _product(wide, narrow, form)
+    return None
 
 
 def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bool]) -> tuple[Tensor | None, ...]:
@@ -295,10 +295,11 @@ def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bo
     taken, padding = activated(x, ctx.slope), form.padding
     if form.reflect:
         taken, padding = reflected(taken, padding), (0, 0)
-    to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-        grad, taken, weight.to(ctx.dtype) if again else ctx.cast, None, form.stride, padding, (1, 1), form.transposed,
-        form.beyond, 1, (*left, False),
-    )  # fmt: skip
+    with torch.autocast("cpu", enabled=False):
+        to_x, to_weight, _ = torch.ops.aten.convolution_backward(
+            grad, taken, weight.to(ctx.dtype) if again else ctx.cast, None, form.stride, padding, (1, 1),
+            form.transposed, form.beyond, 1, (*left, False),
+        )  # fmt: skip
     if to_x is not None and form.reflect:
         to_x = folded(to_x, form.padding)
     return None if to_x is None else through_gate(to_x, x, ctx.slope), to_weight

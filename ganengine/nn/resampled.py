@@ -23,6 +23,17 @@ LEAST_SIDE_OF_TILES = 8
 """The same where convolutions are products of tiles."""
 
 
+def _at_four_places(weight: Tensor) -> Tensor:
+    """Return kernels 3 x 3 at the four places of a window 4 x 4, summed."""
+    return torch.stack([F.pad(weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]).sum(0)
+
+
+# Matrices [16, 9] from a kernel 3 x 3 to one of 4 x 4.
+REPEATS = _at_four_places(torch.eye(9).view(9, 3, 3)).flip(1, 2).flatten(1).T.contiguous()
+"""Of an upsampled picture; backwards, as a transposed convolution reads its kernel."""
+MEANS = _at_four_places(torch.eye(9).view(9, 3, 3)).flatten(1).T.contiguous() / 4
+
+
 def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
     """Return avg_pool2d(conv(act(x)), 2).
 
@@ -35,7 +46,7 @@ def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
     """
     if not _merges(conv, x, x.shape[2:]):
         return F.avg_pool2d(preact_conv2d(conv, x, slope), 2)
-    weight = _last(_spread(_weight(conv)) / 4)
+    weight = _merged(_weight(conv), MEANS)
     form = gathering((4, 4), (2, 2), (1, 1), x)
     ways = ways_of(x, weight.numel(), form)
     if ways is None:
@@ -55,9 +66,8 @@ def up_conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if not _merges(conv, x, [2 * side for side in x.shape[2:]]):
         doubled: Tensor = conv(F.interpolate(x, scale_factor=2))
         return doubled
-    # A transposed convolution reads its kernel backwards.
-    weight = _spread(_weight(conv)).flip(2, 3).transpose(0, 1)
-    weight, form = _last(weight), scattering((4, 4), (2, 2), (1, 1), (0, 0), x)
+    weight = _merged(_weight(conv).transpose(0, 1), REPEATS)
+    form = scattering((4, 4), (2, 2), (1, 1), (0, 0), x)
     ways = ways_of(x, weight.numel(), form)
     if ways is None:
         return F.conv_transpose2d(x, weight, conv.bias, stride=2, padding=1)
@@ -89,11 +99,9 @@ def _weight(conv: nn.Conv2d) -> Tensor:
     return conv.weight
 
 
-def _spread(weight: Tensor) -> Tensor:
-    """Return the sum of a kernel 3 x 3 at the four places of a window 4 x 4."""
-    columns = F.pad(weight, (0, 1)) + F.pad(weight, (1, 0))
-    return F.pad(columns, (0, 0, 0, 1)) + F.pad(columns, (0, 0, 1, 0))
-
-
-def _last(weight: Tensor) -> Tensor:
-    return weight.contiguous(memory_format=torch.channels_last)
+def _merged(weight: Tensor, by: Tensor) -> Tensor:
+    """Return kernels 3 x 3 made 4 x 4 by a matrix [16, 9], channels-last."""
+    outer, inner = weight.shape[:2]
+    with torch.autocast(weight.device.type, enabled=False):
+        rows = by.to(weight.dtype) @ weight.permute(0, 2, 3, 1).reshape(outer, 9, inner)
+    return rows.view(outer, 4, 4, inner).permute(0, 3, 1, 2)

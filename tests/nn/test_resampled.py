@@ -29,8 +29,8 @@ def _always(monkeypatch: pytest.MonkeyPatch) -> None:
 def merged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Tell when two became one."""
     told: list[str] = []
-    spread = resampled._spread
-    monkeypatch.setattr(resampled, "_spread", lambda weight: told.append("merged") or spread(weight))
+    kernels = resampled._merged
+    monkeypatch.setattr(resampled, "_merged", lambda *given: told.append("merged") or kernels(*given))
     return told
 
 
