@@ -29,7 +29,7 @@ Isa best_isa() {
 }
 
 bool tiles_are_there() {
-#if GANENGINE_X86 && defined(__linux__)
+#if GANENGINE_AMX && defined(__linux__)
   unsigned a = 7, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr unsigned kTileBits = 1u << 24, kBfloat16Bits = 1u << 22;

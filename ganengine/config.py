@@ -95,8 +95,9 @@ class RunOptions(Budget):
     channels_last: Literal["auto", "on", "off"] = "auto"
     """Memory format of pictures and convolutions."""
     layers: Literal["auto", "plain"] = "auto"
-    """auto: on the CPU, channels-last, torch's layers take faster forms that compute the same but for rounding (matrix
-    products over small maps, norms joined with activations, convolutions with resampling); plain: as torch has them."""
+    """auto: on the CPU, channels-last, torch's layers take faster forms that compute the same but for rounding
+    (convolutions as products of tiles or patches, joined with activations, reflections and resampling; norms joined
+    with activations); plain: as torch has them."""
     checkpoint_activations: bool = False
     """Save memory: keep only what goes into each block of a network, and compute the rest again for the gradients."""
 

@@ -16,6 +16,13 @@
 #define GANENGINE_X86 0
 #endif
 
+// Whether the compiler knows AMX.
+#if GANENGINE_X86 && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define GANENGINE_AMX 1
+#else
+#define GANENGINE_AMX 0
+#endif
+
 namespace ganengine {
 
 enum class Isa { baseline = 0, avx2 = 1, avx512 = 2 };

@@ -13,7 +13,7 @@
 #include "common/tensors.h"
 #include "convolution/convolution.h"
 
-#if GANENGINE_X86
+#if GANENGINE_AMX
 #define GANENGINE_TILES amx
 #define GANENGINE_TILES_NATIVE 1
 #ifdef __clang__
@@ -40,7 +40,7 @@
 #undef GANENGINE_TILES
 #undef GANENGINE_TILES_NATIVE
 
-#if GANENGINE_X86
+#if GANENGINE_AMX
 #define GANENGINE_CHOOSE_TILES(...) \
   (::ganengine::amx() ? &::ganengine::convolution::amx::__VA_ARGS__ : &::ganengine::convolution::portable::__VA_ARGS__)
 #else

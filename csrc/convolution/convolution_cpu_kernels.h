@@ -18,7 +18,7 @@ struct Config {
 struct Tiles {
   Tiles() {
     // In memory of its own, and a barrier behind: to GCC 12 the intrinsics read less than they do.
-    alignas(64) static const Config config;
+    alignas(64) static const Config config{};
     _tile_loadconfig(&config);
     __asm__ volatile("" ::: "memory");
   }

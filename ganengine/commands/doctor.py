@@ -119,6 +119,7 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     from ganengine.allocator import keep_freed_memory
     from ganengine.config import RunOptions
     from ganengine.hardware import bfloat16_unit, choose_device
+    from ganengine.ops.convolution import tiles_pay
     from ganengine.players import FUSED
     from ganengine.spinning import SPINS, wait_briefly
 
@@ -132,10 +133,14 @@ def fast_paths() -> dict[str, dict[str, Any]]:
         kernels = f"compiled for {INSTRUCTION_SETS[torch.ops.ganengine.set_isa(len(INSTRUCTION_SETS) - 1)]}"
     else:
         kernels = "compiled for CUDA"
-    unit = bfloat16_unit(device)
+    unit, tiles = bfloat16_unit(device), device.type == "cpu" and tiles_pay()
     allocator, waits = keep_freed_memory(), wait_briefly()
     paths = {
         "fused ops": (compiled, kernels),
+        "own convolutions": (
+            tiles,
+            "products of tiles, in bfloat16" if tiles else "torch's: for want of kernels or AMX",
+        ),
         "bfloat16": (bool(unit), unit or "nothing multiplies it faster than float32 here"),
         "channels-last": (RunOptions().channels_last != "off", "memory format of pictures and convolutions"),
         "fused optimizers": (bool(FUSED), ", ".join(sorted(kind.__name__ for kind in FUSED))),
