@@ -19,11 +19,8 @@ from ganengine.nn.context import name_modules
 from ganengine.nn.norm import share_statistics
 from ganengine.nn.recompute import recompute
 from ganengine.nn.spectral_norm import spectral_norm
-from ganengine.variant import DataSpec, Optimizer, Schedule, Stage
-
-FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-"""Optimizers with a fused step on the CPU as well as on CUDA. SGD's cannot begin a momentum while others are there,
-as a shared optimizer does, so with momentum it is left to torch."""
+from ganengine.optimizers import FUSED, make_optimizer
+from ganengine.variant import DataSpec, Schedule, Stage
 
 
 class Players:
@@ -336,26 +333,6 @@ def network_tensors(networks: Mapping[str, Any]) -> dict[str, Tensor]:
         else:
             found.update({f"{name}/{path}": t for path, t in network.state_dict(keep_vars=True).items()})
     return found
-
-
-def make_optimizer(recipe: Optimizer, parameters: list[nn.Parameter], classes: Mapping[str, Any]) -> Any:
-    """Make the torch optimizer that `recipe` names, fused where torch has it.
-
-    Raises:
-        PluginError: no such optimizer, or options it does not take.
-    """
-    if recipe.name not in classes:
-        raise PluginError(f'No optimizer is called "{recipe.name}"; there are {", ".join(sorted(classes))}.')
-    kind = classes[recipe.name]
-    options = dict(recipe.options)
-    momentum = kind is torch.optim.SGD and options.get("momentum")
-    if kind in FUSED and not momentum and all(parameter.is_floating_point() for parameter in parameters):
-        options.setdefault("fused", True)
-    try:
-        # The learning rate is set before every step from the schedule.
-        return kind(parameters, lr=0.0, **options)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f'Optimizer "{recipe.name}" does not take these options: {error}.') from error
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:

@@ -120,7 +120,7 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     from ganengine.config import RunOptions
     from ganengine.hardware import bfloat16_unit, choose_device
     from ganengine.ops.convolution import tiles_pay
-    from ganengine.players import FUSED
+    from ganengine.optimizers import FUSED
     from ganengine.spinning import SPINS, wait_briefly
 
     device = choose_device("auto")

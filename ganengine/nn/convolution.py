@@ -39,6 +39,10 @@ WEIGHTS_LEAST_RATIO = {torch.bfloat16: 192, torch.float16: 192, torch.float32: 1
 WEIGHTS_FEW_POSITIONS = 16
 """With so few, the weight gradient of a narrow layer too."""
 
+FULL_PRECISION_ROWS = 32
+"""With so few places in the batch, products of patches are in float32, in which weights are kept: reading and writing
+these is all that counts, and casts read and write them once more."""
+
 _Pair = tuple[int, int]
 Way: TypeAlias = Literal["backend", "patches", "tiles"]
 _Ways: TypeAlias = tuple[Way, Way]
@@ -225,21 +229,25 @@ class _Convolution(torch.autograd.Function):
         slope: float,
     ) -> Tensor:
         ctx.form, ctx.dtype, ctx.ways, ctx.slope = form, dtype, ways, slope
+        few = len(x) * form.places[0] * form.places[1] <= FULL_PRECISION_ROWS and dtype == torch.bfloat16
+        ctx.inner = weight.dtype if few else dtype
         ctx.bias = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
         x = x.to(dtype)
         if ways[0] == "tiles":
             return _tiled(x, weight, bias, form, form.transposed, slope, None)
         with torch.autocast("cpu", enabled=False):
-            ctx.cast = cast = weight.to(dtype)
-            shift = None if bias is None else bias.to(dtype)
+            inner = dtype if ways[0] == "backend" else ctx.inner
+            ctx.cast = cast = weight.to(inner)
+            shift = None if bias is None else bias.to(inner)
             if ways[0] == "backend":
                 return _backend(x, cast, shift, form)
+            x = x.to(inner)
             made = _scattered(x, cast, form) if form.transposed else _gathered(x, cast, shift, form)
             if form.transposed and shift is not None:
                 made.add_(shift.view(-1, 1, 1))
             # Not as a view: autograd lets nobody, as an activation in place, change a view that a function returns.
-            return made.data
+            return made.to(dtype).data
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -271,6 +279,7 @@ def _data_gradient(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor 
         return through_gate(made, x, ctx.slope) if gate is None else made
     if ctx.ways[0] == "patches":
         with torch.autocast("cpu", enabled=False):
+            grad = grad.to(ctx.inner)
             return _gathered(grad, ctx.cast, None, form) if form.transposed else _scattered(grad, ctx.cast, form)
     return None
 
@@ -282,7 +291,7 @@ def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
         return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel, form.reflect, *slopes)
     if ctx.ways[1] == "patches":
         with torch.autocast("cpu", enabled=False):
-            return _product(wide, narrow, form)
+            return _product(wide.to(ctx.inner), narrow.to(ctx.inner), form)
     return None
 
 
@@ -297,7 +306,7 @@ def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bo
         taken, padding = reflected(taken, padding), (0, 0)
     with torch.autocast("cpu", enabled=False):
         to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-            grad, taken, weight.to(ctx.dtype) if again else ctx.cast, None, form.stride, padding, (1, 1),
+            grad, taken, (weight if again else ctx.cast).to(ctx.dtype), None, form.stride, padding, (1, 1),
             form.transposed, form.beyond, 1, (*left, False),
         )  # fmt: skip
     if to_x is not None and form.reflect:

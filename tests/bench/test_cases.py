@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganengine.bench import conditional_batch_norm, im2col, instance_norm, maxout, null, patchgan_loss
 from ganengine.bench.case import BOTH, FORWARD, PASSES, Case, passes, results
