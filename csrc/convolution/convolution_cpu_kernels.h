@@ -190,6 +190,16 @@ void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t 
   }
 }
 
+// Numbers times the slope of an activation; slope 0 makes all of them 0, infinity and NaN too.
+#if GANENGINE_TILES_NATIVE
+inline __m512 sloped(__m512 v, __mmask16 which, float slope) {
+  if (slope == 0) return _mm512_mask_mov_ps(v, which, __m512{});
+  return _mm512_mask_mul_ps(v, which, v, _mm512_set1_ps(slope));
+}
+#else
+inline float sloped(float v, float slope) { return slope == 0 ? 0.0f : v * slope; }
+#endif
+
 // Numbers as an activation leaves them: those at 0 or below times `slope`.
 inline void activate(uint16_t* numbers, int64_t count, float slope) {
 #if GANENGINE_TILES_NATIVE
@@ -197,12 +207,12 @@ inline void activate(uint16_t* numbers, int64_t count, float slope) {
     const __mmask16 mask = first(count - i);
     const __m512 v = load_floats(numbers + i, mask);
     const __mmask16 below = _mm512_mask_cmp_ps_mask(mask, v, __m512{}, _CMP_LE_OQ);
-    _mm256_mask_storeu_epi16(numbers + i, below, rounded(_mm512_maskz_mul_ps(0xffff, v, _mm512_set1_ps(slope))));
+    _mm256_mask_storeu_epi16(numbers + i, below, rounded(sloped(v, 0xffff, slope)));
   }
 #else
   for (int64_t i = 0; i < count; ++i) {
     const float v = widened(numbers[i]);
-    if (v <= 0) numbers[i] = rounded(v * slope);
+    if (v <= 0) numbers[i] = rounded(sloped(v, slope));
   }
 #endif
 }
@@ -251,7 +261,7 @@ void write(const float* sums, const float* bias, int64_t count, int64_t position
   const __m512 second = bias != nullptr && kColumns == 2 ? _mm512_loadu_ps(bias + kTile) : __m512{};
   const auto gated = [&](__m512 v, const uint16_t* at, __mmask16 mask) {
     const __mmask16 below = _mm512_mask_cmp_ps_mask(mask, load_floats(at, mask), __m512{}, _CMP_LE_OQ);
-    return _mm512_mask_mul_ps(v, below, v, _mm512_set1_ps(slope));
+    return sloped(v, below, slope);
   };
   for (int64_t i = 0; i < positions; ++i, sums += kRow, to += step) {
     __m512 v = _mm512_maskz_add_ps(0xffff, _mm512_loadu_ps(sums), shift);
@@ -267,7 +277,7 @@ void write(const float* sums, const float* bias, int64_t count, int64_t position
   for (int64_t i = 0; i < positions; ++i, sums += kRow, to += step) {
     for (int64_t k = 0; k < count; ++k) {
       float v = sums[k] + (bias != nullptr ? bias[k] : 0.0f);
-      if (gate != nullptr && widened(gate[i * step + k]) <= 0) v *= slope;
+      if (gate != nullptr && widened(gate[i * step + k]) <= 0) v = sloped(v, slope);
       to[k] = rounded(v);
     }
   }

@@ -132,13 +132,19 @@ def preact_conv2d(conv: nn.Conv2d, x: Tensor, slope: float = 0.0) -> Tensor:
 
     Args:
         conv: a layer; it is called, so that its hooks are.
-        x: [N, C, H, W].
+        x: [N, C, H, W]. It may be kept for the gradient, and must then not be changed in place.
         slope: 0 ReLU, 1 no activation.
 
     Gradients: any order.
     """
-    made: Tensor = conv(x, slope=slope) if slope != 1 and isinstance(conv, Conv2d) else conv(activated(x, slope))
+    made: Tensor = conv(x, slope=slope) if slope != 1 and takes_along(conv) else conv(activated(x, slope))
     return made
+
+
+def takes_along(layer: nn.Module | None) -> bool:
+    """Return whether a layer is a convolution that takes what stands in front of it along."""
+    # Asked of the method: a parametrized layer has a class of its own, and so may a user's, with another forward.
+    return layer is not None and type(layer).forward in (Conv2d.forward, ConvTranspose2d.forward)
 
 
 def gathering(kernel: _Pair, stride: _Pair, padding: _Pair, x: Tensor, reflect: bool = False) -> Form:
@@ -162,7 +168,6 @@ def _applies(module: Any, x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.is_floating_point()
         and x.dim() == 4
-        and len(x) > 0
         and x.shape[1] == module.in_channels
         and module.groups == 1
         and module.dilation == (1, 1)
@@ -181,7 +186,7 @@ def ways_of(x: Tensor, weights: int, form: Form) -> _Ways | None:
         form: of the convolution.
     """
     dtype = computed_in(x)
-    if min(*form.places, *form.wide) <= 0:
+    if len(x) == 0 or min(*form.places, *form.wide) <= 0:
         return None
     other: Way = "tiles" if dtype == torch.bfloat16 and tiles_pay() else "backend"
     values: Way = "patches" if form.values_pay(len(x), weights, dtype) else other

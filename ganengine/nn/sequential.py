@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as everywhere
 
 from ganengine import ranks
-from ganengine.nn.convolution import Conv2d, ConvTranspose2d
+from ganengine.nn.convolution import Conv2d, takes_along
 from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, one_class, rows_of
 from ganengine.nn.padding import ReflectionPad2d
 from ganengine.nn.spectral_norm import follow
@@ -50,7 +50,7 @@ def run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
         if isinstance(layer, (nn.BatchNorm2d, nn.InstanceNorm2d)):
             joined = _joined(layer, behind, x)
         else:
-            joined = _taken_along(layer, behind, x)
+            joined = _taken_along(layer, behind, x, own=place > 0)
         x = layer(x) if joined is None else joined
         place += 1 if joined is None else 2
     return x
@@ -71,19 +71,29 @@ def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, 
     return None
 
 
-def _taken_along(layer: nn.Module, behind: nn.Module | None, x: Tensor) -> Tensor | None:
-    """Return what a convolution makes of x behind an activation or a reflection, where it takes that along."""
-    if not isinstance(behind, (Conv2d, ConvTranspose2d)) or type(layer) not in (nn.ReLU, nn.LeakyReLU, ReflectionPad2d):
+def _taken_along(layer: nn.Module, behind: nn.Module | None, x: Tensor, own: bool) -> Tensor | None:
+    """Return what a convolution makes of x behind an activation or a reflection, where it takes that along.
+
+    Args:
+        layer: the activation or the reflection.
+        behind: the convolution.
+        x: what they take.
+        own: nobody else has x. Behind an activation the convolution keeps it for the gradient, where torch keeps the
+            activated one, so that others may change x in place.
+    """
+    if type(layer) not in (nn.ReLU, nn.LeakyReLU, ReflectionPad2d) or not takes_along(behind):
         return None
     # One that works in place may change what others read.
     if getattr(layer, "inplace", False) or _heard(layer) or _heard(behind, but=follow):
         return None
     made: Tensor | None = None
     if not isinstance(layer, ReflectionPad2d):
-        made = behind(x, slope=getattr(layer, "negative_slope", 0.0))
+        if own:
+            made = behind(x, slope=getattr(layer, "negative_slope", 0.0))  # type: ignore[misc]
     elif isinstance(behind, Conv2d) and behind.padding == (0, 0):
         left, right, top, bottom = layer.padding
-        if (left, top) == (right, bottom) and x.dim() == 4 and top < x.shape[2] and left < x.shape[3]:
+        small = x.dim() == 4 and 0 <= top < x.shape[2] and 0 <= left < x.shape[3]
+        if (left, top) == (right, bottom) and small:
             made = behind(x, reflect=(top, left))
     return made
 

@@ -149,7 +149,8 @@ def through_gate(grad: Tensor, gate: Tensor | None, slope: float) -> Tensor:
 def reflected(x: Tensor, padding: Sequence[int]) -> Tensor:
     """Return x [N, C, H, W] with its reflection around it, `padding` rows and columns of it."""
     down, across = padding
-    made: Tensor = torch.ops.aten.reflection_pad2d(x, [across, across, down, down])
+    with torch.autocast(x.device.type, enabled=False):  # it would pad in float32
+        made: Tensor = torch.ops.aten.reflection_pad2d(x, [across, across, down, down])
     return made
 
 

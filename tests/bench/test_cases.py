@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 from torch import Tensor
 
-from ganengine.bench import conditional_batch_norm, im2col, instance_norm, maxout, null, patchgan_loss
+from ganengine.bench import conditional_batch_norm, convolution, im2col, instance_norm, maxout, null, patchgan_loss
 from ganengine.bench.case import BOTH, FORWARD, PASSES, Case, passes, results
 from ganengine.bench.cases import MODULES, cases
 from ganengine.bench.equality import TOLERANCE, max_error
 from ganengine.commands.bench import _Options
-from ganengine.nn import convolution
+from ganengine.nn import convolution as layers
 from ganengine.ops.dispatch import LAYERS, OPS
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ SMALL = [
     *(maxout.case(64, 7, 20, pieces, d) for pieces in (4, 5) for d in (F32, BF16)),
     *(instance_norm.case((n, 6, 8, 8), d) for n in (1, 3) for d in (F32, BF16)),
     *(im2col.case((1, 64, 4, 4, 48), d, m) for d in (F32, BF16) for m in ("contiguous", "channels_last")),
+    *(convolution.case(replace(layer, shape=(2, layer.shape[1], 8, 8, 5))) for layer in convolution.LAYERS[1:]),
     null.case(2),
 ]
 
@@ -55,6 +57,14 @@ def test_the_sizes_that_are_promised_are_there() -> None:
     assert {(c.shape[0], c.layout) for c in cases(["instance_norm"])} == {(1, "channels_last"), (8, "channels_last")}
     for side in (8, 4):
         assert {d for op, shape, d, _ in found if op == "im2col" and shape[2:4] == (side, side)} == {F32, BF16}
+    assert {(c.name, c.shape) for c in cases(["convolution"])} == {
+        ("reflect, conv 3x3", (1, 64, 32, 32, 64)),
+        ("reflect, conv 3x3", (2, 64, 32, 32, 64)),
+        ("ReLU, conv 3x3", (64, 64, 16, 16, 64)),
+        ("leaky ReLU, conv 4x4, stride 2", (8, 64, 64, 64, 128)),
+        ("conv 3x3", (128, 1, 32, 32, 32)),
+    }
+    assert {(c.dtype, c.layout) for c in cases(["convolution"])} == {(BF16, "channels_last")}
     names = {c.name for c in cases(["patchgan_loss"])}
     assert names == {"D: real, fake", "G", "D: real, fake; scales 30 14 6", "G; scales 30 14 6"}
 
@@ -123,10 +133,29 @@ def test_something_of_every_convolution_is_a_product(case: Case, monkeypatch: py
         taken.extend(ways)
         return x
 
-    monkeypatch.setattr(convolution, "convolved", convolved)
+    monkeypatch.setattr(layers, "convolved", convolved)
     subject = case.make(CPU)
     subject.fused(*subject.inputs)
     assert "patches" in taken
+
+
+@pytest.mark.parametrize("case", convolution.cases(), ids=str)
+def test_every_convolution_is_of_tiles_and_takes_along_what_stands_in_front(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+
+    def convolved(x: Tensor, weight: Tensor, bias: Tensor, form: Any, ways: tuple[str, str], slope: float) -> Tensor:
+        taken.append((ways, slope, form.reflect))
+        return x
+
+    monkeypatch.setattr(layers, "convolved", convolved)
+    monkeypatch.setattr(layers, "tiles_pay", lambda: True)
+    subject = case.make(CPU)
+    subject.fused(*subject.inputs)
+    slope = {"ReLU": 0.0, "leaky ReLU": 0.2}.get(case.name.partition(",")[0], 1.0)
+    assert taken == [(("tiles", "tiles"), slope, "reflect" in case.name)]
+    assert all(t.stride(1) == 1 for t in (subject.inputs[0], subject.inputs[1], subject.grad))
 
 
 def test_passes() -> None:

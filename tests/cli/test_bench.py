@@ -15,7 +15,7 @@ from ganengine.bench import machine, ops, timing
 from .conftest import SMALLEST
 
 Go = Callable[..., Any]
-OPS = ["conditional_batch_norm", "patchgan_loss", "maxout", "instance_norm", "im2col", "null"]
+OPS = ["conditional_batch_norm", "patchgan_loss", "maxout", "instance_norm", "im2col", "convolution", "null"]
 ROW = {
     *("op", "shape", "dtype", "layout", "pass", "max_error", "eager_ms", "compile_ms", "fused_ms", "floor_ms"),
     *("ratio_eager", "ratio_compile", "peak_bytes"),
@@ -56,7 +56,7 @@ def test_one_object(go: Go) -> None:
         assert row["error"] is False
         if kernels[row["op"]] == "compiled":
             assert row["ratio_eager"] == pytest.approx(row["eager_ms"]["median"] / row["fused_ms"]["median"])
-            assert row["max_error"] < 1e-5
+            assert row["max_error"] < (1e-5 if row["dtype"] == "float32" else 2e-2)
         else:
             assert (row["fused_ms"], row["ratio_eager"], row["max_error"], row["peak_bytes"]) == (None,) * 4
             assert f"no fused kernel: {kernels[row['op']]}" in row["reason"]

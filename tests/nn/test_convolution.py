@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ganengine.layout import channels_last
-from ganengine.nn import convolution, spectral_norm
+from ganengine.nn import convolution, preact_conv2d, spectral_norm
 from ganengine.nn.adopt import adopt
 from ganengine.nn.convolution import Conv2d, ConvTranspose2d, Form
 from ganengine.nn.flatten import Flatten, Unflatten
@@ -524,3 +525,137 @@ def test_layers_kept_in_16_bits(transposed: bool, dtype: torch.dtype, way: str) 
     assert_near(y, exact(drawn(1, 3, 20, 20).double()))
     y.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == dtype for p in layer.parameters())
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# With an activation or a reflection in front
+
+
+def front(x: Tensor, slope: float = 1.0, reflect: tuple[int, int] | None = None) -> Tensor:
+    """Return x as the layer's own part of the work sees it."""
+    x = torch.where(x > 0, x, slope * x)
+    return x if reflect is None else F.pad(x, (reflect[1], reflect[1], reflect[0], reflect[0]), mode="reflect")
+
+
+FRONTED: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
+    "relu": (lambda: nn.Conv2d(16, 24, 3, padding=1), (2, 16, 12, 10), {"slope": 0.0}),
+    "leaky": (lambda: nn.Conv2d(20, 16, 4, 2, 1, bias=False), (2, 20, 20, 20), {"slope": 0.25}),
+    "relu-up": (lambda: nn.ConvTranspose2d(24, 16, 4, 2, 1), (2, 24, 10, 10), {"slope": 0.0}),
+    "leaky-up": (lambda: nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1), (2, 8, 10, 10), {"slope": 0.25}),
+    "reflect": (lambda: nn.Conv2d(16, 16, 3), (2, 16, 12, 10), {"reflect": (1, 1)}),
+    "reflect-far": (lambda: nn.Conv2d(3, 16, 7), (1, 3, 20, 16), {"reflect": (3, 3)}),
+    "reflect-uneven": (lambda: nn.Conv2d(8, 8, (3, 5), stride=(1, 2)), (2, 8, 12, 24), {"reflect": (0, 2)}),
+    "relu-reflect": (lambda: nn.Conv2d(8, 8, 3, stride=2), (2, 8, 24, 20), {"slope": 0.0, "reflect": (2, 1)}),
+}
+
+
+@pytest.mark.parametrize("name", FRONTED)
+def test_what_stands_in_front_in_bfloat16(name: str, way: str) -> None:
+    build, shape, more = FRONTED[name]
+    layer = made(build())
+    exact = in_float64(layer)
+    leaves = drawn(*shape).bfloat16().requires_grad_(), drawn(*shape).double().requires_grad_()
+    with torch.autocast("cpu", BF16):
+        y = layer(leaves[0], **more)
+    truth = exact(front(leaves[1], **more))
+    assert y.dtype == BF16
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert_near(y, truth)
+    grad = drawn(*y.shape, seed=2)
+    found = torch.autograd.grad(y, (leaves[0], *layer.parameters()), grad.bfloat16())
+    expected = torch.autograd.grad(truth, (leaves[1], *exact.parameters()), grad.double())
+    assert [g.dtype for g in found] == [BF16, *(p.dtype for p in layer.parameters())]
+    for mine, other in zip(found, expected, strict=True):
+        assert_near(mine, other)
+
+
+@pytest.mark.parametrize("name", FRONTED)
+def test_a_penalty_through_what_stands_in_front_in_bfloat16(name: str, way: str) -> None:
+    build, shape, more = FRONTED[name]
+    layer = made(build())
+    exact = in_float64(layer)
+    leaves = drawn(*shape).requires_grad_(), drawn(*shape).double().requires_grad_()
+    with torch.autocast("cpu", BF16):
+        (slope,) = torch.autograd.grad(layer(leaves[0], **more).float().tanh().sum(), leaves[0], create_graph=True)
+    (truth,) = torch.autograd.grad(exact(front(leaves[1], **more)).tanh().sum(), leaves[1], create_graph=True)
+    assert_near(slope, truth, 0.03)
+    slope.square().sum().backward()
+    truth.square().sum().backward()
+    assert_near(leaves[0].grad, leaves[1].grad, 0.05)
+    for mine, other in zip(layer.parameters(), exact.parameters(), strict=True):
+        assert_near(mine.grad, other.grad, 0.05)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradients_of_second_order_behind_an_activation_and_a_reflection(transposed: bool) -> None:
+    """By products of patches, which take along nothing."""
+    theirs, ours = pair(transposed, 2, 2, 3, stride=2)
+    more: dict[str, Any] = {"slope": 0.2} if transposed else {"slope": 0.2, "reflect": (1, 2)}
+    x = torch.randn(1, 2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+
+    def fn(x: Tensor, *_: Tensor) -> Tensor:
+        y: Tensor = ours(x, **more)
+        return y
+
+    torch.testing.assert_close(fn(x), theirs(front(x, **more)), rtol=1e-10, atol=1e-10)
+    assert torch.autograd.gradcheck(fn, (x, *ours.parameters()))
+    assert torch.autograd.gradgradcheck(fn, (x, *ours.parameters()))
+
+
+PREACTS: dict[str, Any] = {"relu": 0.0, "leaky": 0.2, "none": 1.0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, F32])
+@pytest.mark.parametrize("kind", ["adopted", "torch's", "heard"])
+@pytest.mark.parametrize("slope", PREACTS.values(), ids=PREACTS)
+@pytest.mark.usefixtures("measured")
+def test_an_activation_before_a_layer(slope: float, kind: str, dtype: torch.dtype) -> None:
+    theirs = nn.Conv2d(6, 8, 3, padding=1)
+    ours = copy.deepcopy(theirs.to(dtype))
+    heard: list[Tensor] = []
+    if kind != "torch's":
+        adopt(ours)
+    if kind == "heard":
+        ours.register_forward_hook(lambda _, __, y: heard.append(y))
+    results = []
+    for function in (lambda x: theirs(front(x, slope)), lambda x: preact_conv2d(ours, x, slope)):
+        x = drawn(2, 6, 9, 8).to(dtype).requires_grad_()
+        y = function(x)
+        y.sin().sum().backward()
+        results.append([y, x.grad])
+    results[0] += [p.grad for p in theirs.parameters()]
+    results[1] += [p.grad for p in ours.parameters()]
+    allowed = 1e-12 if dtype == torch.float64 else 1e-4
+    for expected, mine in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=allowed, atol=allowed)
+    assert len(heard) == (kind == "heard")
+
+
+@pytest.mark.parametrize("slope", PREACTS.values(), ids=PREACTS)
+def test_an_activation_before_a_normalised_layer_in_bfloat16(slope: float, way: str) -> None:
+    network = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1))
+    spectral_norm(network, torch.Generator().manual_seed(0))
+    made(network)
+    exact = copy.deepcopy(network).double()
+    for seed in (1, 2, 3):  # the norm moves on once in each pass
+        with torch.autocast("cpu", BF16):
+            y = preact_conv2d(network[0], drawn(2, 8, 12, 12, seed=seed), slope)
+        truth = exact(front(drawn(2, 8, 12, 12, seed=seed).double(), slope))
+        assert_near(y, truth, 0.02)
+    y.sum().backward()
+    truth.sum().backward()
+    for mine, other in zip(network.parameters(), exact.parameters(), strict=True):
+        assert_near(mine.grad, other.grad, 0.03)
+    for held, other in zip(network.buffers(), exact.buffers(), strict=True):
+        torch.testing.assert_close(held.double(), other, rtol=1e-4, atol=1e-4)
+
+
+def test_tiles_take_along_what_stands_in_front(called: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("activated", "reflected"):
+        monkeypatch.setattr(convolution, name, lambda *_: pytest.fail("a pass over memory of its own"))
+    for build, shape, more in FRONTED.values():
+        layer = made(build())
+        x = drawn(*shape).requires_grad_()
+        with torch.autocast("cpu", BF16):
+            layer(x, **more).sum().backward()
+    assert called.count("convolution_weights") == len(FRONTED)

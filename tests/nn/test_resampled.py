@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganengine.nn import conv_pool2d, resampled, spectral_norm, up_conv2d
+from ganengine.nn import conv_pool2d, convolution, resampled, spectral_norm, up_conv2d
 from ganengine.nn.adopt import adopt
 
 WAYS: dict[str, tuple[Callable[[nn.Conv2d, Tensor], Tensor], Callable[[nn.Conv2d, Tensor], Tensor]]] = {
@@ -40,8 +40,8 @@ def adopted(conv: nn.Conv2d) -> nn.Conv2d:
     return ours
 
 
-def picture(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+def picture(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -110,3 +110,94 @@ def test_a_normalised_kernel_moves_on_once(way: str, merged: list[str]) -> None:
     for mine, expected in zip(other.buffers(), network.buffers(), strict=True):
         torch.testing.assert_close(mine, expected)
     assert merged == ["merged"] * 3
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# With an activation in front, in every precision
+
+
+def bent(x: Tensor, slope: float) -> Tensor:
+    return torch.where(x > 0, x, slope * x)
+
+
+FRONTED: dict[str, tuple[Callable[[nn.Conv2d, Tensor], Tensor], Callable[[nn.Conv2d, Tensor], Tensor]]] = {
+    "relu-pool": (lambda conv, x: conv_pool2d(conv, x, 0.0), lambda conv, x: F.avg_pool2d(conv(bent(x, 0.0)), 2)),
+    "leaky-pool": (lambda conv, x: conv_pool2d(conv, x, 0.2), lambda conv, x: F.avg_pool2d(conv(bent(x, 0.2)), 2)),
+    **WAYS,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("sides", [(6, 8), (7, 8)], ids=["even", "odd"])
+@pytest.mark.parametrize("way", ["relu-pool", "leaky-pool"])
+def test_values_and_gradients_behind_an_activation(
+    way: str, sides: tuple[int, int], dtype: torch.dtype, merged: list[str]
+) -> None:
+    ours, theirs = FRONTED[way]
+    conv = nn.Conv2d(3, 5, 3, padding=1).to(dtype)
+    results = []
+    for function, layer in ((theirs, conv), (ours, adopted(conv))):
+        x = picture(2, 3, *sides).to(dtype).requires_grad_()
+        y = function(layer, x)
+        y.sin().sum().backward()
+        results.append([y, x.grad, *(p.grad for p in layer.parameters())])
+    allowed = 1e-11 if dtype == torch.float64 else 1e-5
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=allowed, atol=allowed)
+    assert merged == (["merged"] if sides == (6, 8) else [])
+
+
+def test_gradients_of_second_order_behind_an_activation() -> None:
+    conv = adopted(nn.Conv2d(2, 2, 3, padding=1).double())
+    x = picture(1, 2, 4, 4).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x, *_: conv_pool2d(conv, x, 0.2).sin(), (x, *conv.parameters()))
+
+
+@pytest.fixture(params=["tiles", "backend"])
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who computes convolutions in bfloat16."""
+    if request.param == "tiles" and not convolution.tiles_pay():
+        pytest.skip("this machine has no AMX, or the kernels are not compiled")
+    for module in (convolution, resampled):
+        monkeypatch.setattr(module, "tiles_pay", lambda: request.param == "tiles")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("normalised", [False, True], ids=["plain", "spectral"])
+@pytest.mark.parametrize("side", ["merged", "apart"])
+@pytest.mark.parametrize("way", FRONTED)
+def test_in_bfloat16(
+    way: str, side: str, normalised: bool, by: str, merged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    least = 4 if side == "merged" else 1 << 30
+    monkeypatch.setattr(resampled, "LEAST_SIDE", {torch.bfloat16: least})
+    monkeypatch.setattr(resampled, "LEAST_SIDE_OF_TILES", least)
+    ours, theirs = FRONTED[way]
+    results = []
+    for function, dtype in ((theirs, torch.float64), (ours, torch.bfloat16)):
+        network = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1))
+        network[0].weight.data = picture(16, 8, 3, 3).div(9).bfloat16().float()
+        network[0].bias.data = picture(16).float()
+        if normalised:
+            spectral_norm(network, torch.Generator().manual_seed(0))
+        if dtype == torch.float64:
+            network.double()
+        else:
+            adopt(network)
+        for seed in (0, 1):  # a normalised weight moves on once in each pass
+            x = picture(2, 8, 12, 12, seed=seed).bfloat16().to(dtype).requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                y = function(network[0], x)
+        y.backward(picture(*y.shape).to(dtype))
+        results.append([y, x.grad, *(p.grad for p in network.parameters()), *network.buffers()])
+    for expected, found in zip(*results, strict=True):
+        assert (found.double() - expected).abs().max() <= 0.02 * expected.abs().max()
+    assert merged == (["merged"] * 2 if side == "merged" else [])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_empty_batch(way: str) -> None:
+    layer = adopted(nn.Conv2d(4, 6, 3, padding=1))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = WAYS[way][0](layer, torch.zeros(0, 4, 16, 16))
+    assert y.shape == (0, 6, *((32, 32) if way == "up" else (8, 8)))

@@ -71,6 +71,7 @@ class Case:
     kernel: Pair
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
+    reflect: bool = False
 
     @property
     def places(self) -> Pair:
@@ -147,6 +148,112 @@ def assert_right(case: Case, dtype: torch.dtype = F32, bias: bool = True) -> Non
 
 
 # ----------------------------------------------------------------------------------------------------------------
+# The ops with all that they take, and what they are by indices and torch's convolution alone
+
+OPS = ["values", "data", "weights"]
+Slopes = tuple[float, float]
+
+
+def by_op(
+    case: Case,
+    op: str,
+    first: Tensor,
+    second: Tensor,
+    bias: Tensor | None = None,
+    *,
+    slopes: Slopes = (1.0, 1.0),
+    gate: Tensor | None = None,
+) -> Tensor:
+    """Return what an op makes; the first slope is that of the data or the gate, the second that of a second side."""
+    if op == "values":
+        return convolution(first, second, bias, *case.form, case.reflect, slopes[0], gate)
+    if op == "data":
+        return convolution_backward(first, second, bias, *case.form, case.sides, case.reflect, slopes[0], gate)
+    return convolution_weights(first, second, *case.form, case.kernel, case.reflect, *slopes)
+
+
+def by_torch(
+    case: Case,
+    op: str,
+    first: Tensor,
+    second: Tensor,
+    bias: Tensor | None = None,
+    *,
+    slopes: Slopes = (1.0, 1.0),
+    gate: Tensor | None = None,
+) -> Tensor:
+    """Return the same in float64, to be differentiated."""
+    if gate is None:
+        first = bent(first, slopes[0])
+    if op == "weights":
+        second = bent(second, slopes[1])
+    if op == "values":
+        made = _gathered(case, first, second)
+    else:
+        x = first if op == "weights" else first.new_zeros(case.n, case.wide, *case.sides).requires_grad_()
+        w = second if op == "data" else first.new_zeros(case.narrow, case.wide, *case.kernel).requires_grad_()
+        with torch.enable_grad():
+            along, grad = (x, first) if op == "data" else (w, second)
+            made = torch.autograd.grad(_gathered(case, x, w), along, grad, create_graph=True)[0]
+    if bias is not None:
+        made = made + bias.view(-1, 1, 1)
+    return made if gate is None else torch.where(gate > 0, made, slopes[0] * made)
+
+
+def bent(t: Tensor, slope: float) -> Tensor:
+    """Return t behind an activation."""
+    return torch.where(t > 0, t, slope * t)
+
+
+def mirrored(x: Tensor, padding: Pair) -> Tensor:
+    """Return x with its reflection around it, taken by indices."""
+    for axis, pad in zip((2, 3), padding, strict=True):
+        last = x.shape[axis] - 1
+        inside = torch.arange(-pad, last + pad + 1).abs()
+        x = x.index_select(axis, last - (last - inside).abs())
+    return x
+
+
+def _gathered(case: Case, x: Tensor, weight: Tensor) -> Tensor:
+    if case.reflect:
+        return F.conv2d(mirrored(x, case.padding), weight, None, case.stride)
+    return F.conv2d(x, weight, None, case.stride, case.padding)
+
+
+def drawn_gate(case: Case, op: str) -> Tensor:
+    """Return a gate that is open, closed and on the edge, each at a third of the places."""
+    shape = case.y().shape if op == "values" else case.x().shape
+    return torch.randint(-1, 2, shape, generator=torch.Generator().manual_seed(5)).bfloat16()
+
+
+def leaves(case: Case, op: str, gated: bool, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """Return what an op takes that has gradients, in float64, or bfloat16 beside weights of float32; and its gate."""
+    weight = case.weight().bfloat16().to(dtype if dtype == torch.float64 else F32)
+    sides = {"values": case.x(), "data": case.y(), "weights": case.x()}
+    first, second = sides[op].to(dtype), case.y().to(dtype) if op == "weights" else weight
+    given = [first, second]
+    if op == "values" or (op == "data" and not case.reflect):
+        given.append(case.bias(weight.shape[0 if op == "values" else 1]).to(weight.dtype))
+    takes_gate = gated and op != "weights" and not (op == "data" and case.reflect)
+    gate = drawn_gate(case, op).to(dtype) if takes_gate else None
+    return tuple(t.detach().requires_grad_() for t in given), gate
+
+
+PLAIN: tuple[Case, Slopes, bool] = (Case(2, 20, (9, 8), 18, (3, 2), (2, 1), (1, 1)), (1.0, 1.0), False)
+DRESSES: dict[str, tuple[Case, Slopes, bool]] = {
+    "relu": (PLAIN[0], (0.0, 0.0), False),
+    "leaky": (PLAIN[0], (0.2, 0.5), False),
+    "one-side": (PLAIN[0], (1.0, 0.2), False),
+    "gate": (PLAIN[0], (0.0, 1.0), True),
+    "leaky-gate": (PLAIN[0], (0.2, 1.0), True),
+    "reflect": (replace(PLAIN[0], reflect=True), (1.0, 1.0), False),
+    "relu-reflect": (replace(PLAIN[0], reflect=True), (0.0, 0.2), False),
+    "gate-reflect": (replace(PLAIN[0], reflect=True), (0.2, 0.0), True),
+}
+"""Sizes, slopes, whether there is a gate."""
+
+
+# ----------------------------------------------------------------------------------------------------------------
 # Values
 
 CHANNELS = st.sampled_from([1, 3, 16, 17, 33, 64, 100])
@@ -194,6 +301,122 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(way: str, name: str) -> None:
     assert_right(LAYERS[name])
+
+
+def assert_dressed_right(case: Case, op: str, slopes: Slopes, gated: bool, bias: bool, dtype: torch.dtype) -> None:
+    """As `assert_right`, of activations, which round to bfloat16, gates and reflections.
+
+    Summands behind an activation have one sign more often, so partial sums grow and lose more. The data gradient of a
+    reflection is rounded before what the rim adds and after it.
+    """
+    given, gate = leaves(case, op, gated, BF16)
+    first, second, *more = (t.detach() for t in given)
+    shift = more[0] if more and bias else None
+    if op != "weights":
+        second = second.to(dtype)
+    found = by_op(case, op, first, second, shift, slopes=slopes, gate=gate)
+    if gate is None:
+        first = bent(first.float(), slopes[0]).bfloat16()
+    if op == "weights":
+        second = bent(second.float(), slopes[1]).bfloat16()
+    exact = [t.double() for t in (first, second, *([] if shift is None else [shift]))]
+    if gate is None:
+        truth = by_torch(case, op, *exact).detach()
+    else:
+        truth = by_torch(case, op, *exact, slopes=slopes, gate=gate.double()).detach()
+    sizes = by_torch(case, op, *(t.abs() for t in exact)).detach()
+    assert found.shape == truth.shape
+    assert found.dtype == (F32 if op == "weights" else BF16)
+    allowed = 2**-18 * sizes
+    if op != "weights":
+        allowed += 2**-8 * truth.abs()
+    if op == "data" and case.reflect:
+        around = [side + 2 * pad for side, pad in zip(case.sides, case.padding, strict=True)]
+        plain = replace(case, sides=(around[0], around[1]), padding=(0, 0), reflect=False)
+        parts = by_torch(plain, op, *exact).detach().abs()
+        x = torch.zeros(truth.shape, dtype=torch.float64, requires_grad=True)
+        allowed += 2**-7 * torch.autograd.grad(mirrored(x, case.padding), x, parts)[0]
+    excess = ((found.double() - truth).abs() - allowed).max().item()
+    assert excess <= 0, f"{op}: {excess:.3g} too much of {truth.abs().max().item():.3g}"
+
+
+@needs_kernel
+@pytest.mark.parametrize("way", WAYS)
+@settings(deadline=None, max_examples=100)
+@given(
+    case=CASES,
+    op=st.sampled_from(OPS),
+    reflect=st.booleans(),
+    slopes=st.tuples(*[st.sampled_from([0.0, 0.2, 1.0, 1.5, -0.5])] * 2),
+    gated=st.booleans(),
+    bias=st.booleans(),
+    dtype=st.sampled_from([F32, BF16]),
+)
+def test_activations_gates_and_reflections(
+    way: str, case: Case, op: str, reflect: bool, slopes: Slopes, gated: bool, bias: bool, dtype: torch.dtype
+) -> None:
+    case = replace(case, reflect=reflect)
+    assume(min(case.places) > 0)
+    assume(not reflect or all(pad < side for pad, side in zip(case.padding, case.sides, strict=True)))
+    with computing(way):
+        assert_dressed_right(case, op, slopes, gated, bias, dtype)
+
+
+REFLECTED = {
+    "residual": Case(2, 64, (32, 32), 64, (3, 3), padding=(1, 1)),
+    "first": Case(1, 3, (40, 30), 16, (7, 7), padding=(3, 3)),
+    "last": Case(1, 20, (30, 40), 3, (7, 7), padding=(3, 3)),
+    "down": Case(3, 33, (12, 13), 20, (4, 4), (2, 2), (2, 1)),
+    "all-but-one": Case(2, 5, (4, 3), 6, (2, 2), (1, 2), (3, 2)),
+    "padding-beyond-kernel": Case(2, 5, (9, 9), 6, (2, 3), (2, 1), (4, 5)),
+    "one-line": Case(1, 7, (1, 50), 5, (1, 3), padding=(0, 1)),
+}
+
+
+@needs_kernel
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("name", REFLECTED)
+def test_layers_that_reflect(way: str, name: str, op: str) -> None:
+    assert_dressed_right(replace(REFLECTED[name], reflect=True), op, (0.2, 0.0), True, True, F32)
+
+
+@needs_kernel
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("dress", ["relu", "leaky-gate", "relu-reflect"])
+def test_the_same_bits_with_any_number_of_threads_however_dressed(way: str, dress: str, op: str) -> None:
+    _, slopes, gated = DRESSES[dress]
+    case = replace(SPLIT["bands-of-few"], reflect=DRESSES[dress][0].reflect)
+    given, gate = leaves(case, op, gated, BF16)
+    results = []
+    with torch.no_grad():
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(by_op(case, op, *given, slopes=slopes, gate=gate))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+@needs_kernel
+@pytest.mark.parametrize("layout", ["contiguous", "strided", "transposed"])
+@pytest.mark.parametrize("op", ["values", "data"])
+def test_a_gate_of_any_memory_order_and_one_that_is_no_number(way: str, op: str, layout: str) -> None:
+    case = PLAIN[0]
+    given, _ = leaves(case, op, False, BF16)
+    gate = drawn_gate(case, op)
+    with torch.no_grad():
+        found = by_op(case, op, *given, slopes=(0.2, 1.0), gate=lay_out(gate, layout))
+        assert torch.equal(found, by_op(case, op, *given, slopes=(0.2, 1.0), gate=gate))
+        opened = by_op(case, op, *given, slopes=(0.0, 1.0), gate=torch.full_like(gate, math.nan))
+        assert torch.equal(opened, by_op(case, op, *given))
+
+
+@needs_kernel
+@pytest.mark.parametrize("op", OPS)
+def test_a_slope_of_one_changes_nothing(way: str, op: str) -> None:
+    case = PLAIN[0]
+    given, gate = leaves(case, op, True, BF16)
+    with torch.no_grad():
+        assert torch.equal(by_op(case, op, *given, gate=gate), by_op(case, op, *given))
 
 
 # Enough products for three threads: bands of one picture, groups of pictures, cells of a wide weight.
@@ -329,6 +552,21 @@ def test_other_pictures_stay_clean(way: str, bad: float, name: str, place: int) 
 
 
 @needs_kernel
+@pytest.mark.parametrize("name", ["padded-picture", "down"])
+@pytest.mark.parametrize("op", ["values", "data"])
+def test_a_bad_value_passes_activations_and_reflections_and_no_picture_of_others(way: str, op: str, name: str) -> None:
+    case = replace(SPOILED[name], reflect=True)
+    (first, weight, *_), _ = leaves(case, op, False, BF16)
+    first = spoiled(first.detach(), math.nan, 0)
+    with torch.no_grad():
+        made = by_op(case, op, first, weight, slopes=(0.0, 1.0))
+    seen = by_torch(case, op, (~first.isfinite()).double(), torch.ones(weight.shape).double()) > 0
+    bad = (~made.isfinite()).any(1)
+    assert bool(bad[seen.any(1)].all())
+    assert not bad[[0, 2]].any()
+
+
+@needs_kernel
 @pytest.mark.parametrize("channels", [1, 3, 8, 20])
 def test_lines_far_from_a_bad_value_stay_clean(way: str, channels: int) -> None:
     """Products take 32 numbers, of which up to 31 are those of the places that follow, with weights of 0."""
@@ -380,7 +618,7 @@ DIFFERENTIATED = {
 
 
 @pytest.mark.usefixtures("by_reference")
-@pytest.mark.parametrize("op", ["values", "data", "weights"])
+@pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("name", DIFFERENTIATED)
 def test_each_gradient_is_made_of_the_other_two(name: str, op: str) -> None:
     case = DIFFERENTIATED[name]
@@ -390,58 +628,47 @@ def test_each_gradient_is_made_of_the_other_two(name: str, op: str) -> None:
     )
 
     def fn(*given: Tensor) -> Tensor:
-        if op == "values":
-            return convolution(*given, *case.form)
-        if op == "data":
-            return convolution_backward(*given, *case.form, case.sides)
-        return convolution_weights(*given, *case.form, case.kernel)
+        return by_op(case, op, *given)
 
     given = {"values": (x, weight, narrow_bias), "data": (y, weight, wide_bias), "weights": (x, y)}[op]
-    torch.testing.assert_close(fn(*given), _by_torch(case, op, *given), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(fn(*given), by_torch(case, op, *given), rtol=1e-12, atol=1e-12)
     assert torch.autograd.gradcheck(fn, given)
     assert torch.autograd.gradgradcheck(fn, given)
 
 
-def _by_torch(case: Case, op: str, first: Tensor, second: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return what the op of this name is, in float64, from torch's convolution alone."""
-    zeros = torch.zeros(case.n, case.wide, *case.sides, dtype=torch.float64, requires_grad=True)
-    if op == "values":
-        return F.conv2d(first, second, bias, *case.form)
-    with torch.enable_grad():
-        if op == "data":
-            made = F.conv2d(zeros, second, None, *case.form)
-            found = torch.autograd.grad(made, zeros, first, create_graph=True)[0]
-            return found if bias is None else found + bias.view(-1, 1, 1)
-        weight = torch.zeros(case.narrow, case.wide, *case.kernel, dtype=torch.float64, requires_grad=True)
-        return torch.autograd.grad(F.conv2d(first, weight, None, *case.form), weight, second, create_graph=True)[0]
+@pytest.mark.usefixtures("by_reference")
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("dress", DRESSES)
+def test_gradients_through_activations_gates_and_reflections(dress: str, op: str) -> None:
+    case, slopes, gated = DRESSES[dress]
+    case = replace(Case(2, 2, (4, 3), 2, (2, 3), (1, 2), (1, 1)), reflect=case.reflect)
+    given, gate = leaves(case, op, gated, torch.float64)
+
+    def fn(*given: Tensor) -> Tensor:
+        return by_op(case, op, *given, slopes=slopes, gate=gate)
+
+    torch.testing.assert_close(fn(*given), by_torch(case, op, *given, slopes=slopes, gate=gate), rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(fn, given)
+    assert torch.autograd.gradgradcheck(fn, given)
 
 
 @needs_kernel
-@pytest.mark.parametrize("op", ["values", "data", "weights"])
-def test_first_and_second_order_by_the_kernel(way: str, op: str) -> None:
-    case = Case(2, 20, (9, 8), 18, (3, 2), (2, 1), (1, 1))
-    x, y = case.x(), case.y()
-    weight = case.weight().bfloat16().float()
-    biases = case.bias(case.narrow), case.bias(case.wide)
-    given = {"values": (x, weight, biases[0]), "data": (y, weight, biases[1]), "weights": (x, y)}[op]
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("dress", ["plain", *DRESSES])
+def test_first_and_second_order_by_the_kernel(way: str, dress: str, op: str) -> None:
+    case, slopes, gated = DRESSES.get(dress, PLAIN)
+    given, gate = leaves(case, op, gated, BF16)
 
-    def orders(call: Any, *given: Tensor) -> list[Tensor]:
+    def orders(call: Any, *given: Tensor, gate: Tensor | None) -> list[Tensor]:
         leaves = [t.detach().requires_grad_() for t in given]
-        made = call(*leaves)
+        made = call(case, op, *leaves, slopes=slopes, gate=gate)
         scale = made.detach().double().std().item()
         first = torch.autograd.grad((made.double() / scale).sin().sum(), leaves, create_graph=True)
         penalty = sum((g.double().square().mean() for g in first), torch.zeros((), dtype=torch.float64))
         return [made, *first, *torch.autograd.grad(penalty, leaves)]
 
-    def ours(*given: Tensor) -> Tensor:
-        if op == "values":
-            return convolution(*given, *case.form)
-        if op == "data":
-            return convolution_backward(*given, *case.form, case.sides)
-        return convolution_weights(*given, *case.form, case.kernel)
-
-    found = orders(ours, *given)
-    exact = orders(lambda *t: _by_torch(case, op, *t), *(t.double() for t in given))
+    found = orders(by_op, *given, gate=gate)
+    exact = orders(by_torch, *(t.double() for t in given), gate=None if gate is None else gate.double())
     assert [t.dtype for t in found[1:]] == [t.dtype for t in given] * 2
     for mine, truth in zip(found, exact, strict=True):
         assert (mine.double() - truth).abs().max() <= 0.02 * truth.abs().max()
@@ -468,6 +695,20 @@ FAKED = [
     Case(3, 4, (5, 5), 4, (1, 1)),
     Case(1, 1, (1, 1), 1, (1, 1)),
 ]
+
+
+@needs_kernel
+@pytest.mark.parametrize("op", OPS)
+def test_a_fake_reflection_has_the_strides_of_the_real_one(op: str) -> None:
+    case = Case(2, 1, (6, 5), 3, (3, 2), (2, 1), (2, 1), reflect=True)
+    given, gate = leaves(case, op, True, BF16)
+    with torch.no_grad():
+        real = by_op(case, op, *given, slopes=(0.0, 0.2), gate=gate)
+    mode = FakeTensorMode()
+    faked = [None if t is None else mode.from_tensor(t.detach()) for t in (*given, gate)]
+    with mode, torch.no_grad():
+        fake = by_op(case, op, *faked[:-1], slopes=(0.0, 0.2), gate=faked[-1])  # type: ignore[arg-type]
+    assert (fake.shape, fake.dtype, fake.stride()) == (real.shape, real.dtype, real.stride())
 
 
 @pytest.mark.parametrize("case", FAKED, ids=str)
@@ -515,6 +756,30 @@ def test_references_are_torchs(case: Case, bias: bool) -> None:
     ]
     for mine, truth in zip(found, case.exact(weight, *biases), strict=True):
         torch.testing.assert_close(mine, truth, rtol=1e-12, atol=1e-11)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    case=CASES,
+    op=st.sampled_from(OPS),
+    reflect=st.booleans(),
+    slopes=st.tuples(*[st.sampled_from([0.0, 0.2, 1.0])] * 2),
+    gated=st.booleans(),
+)
+def test_references_of_activations_gates_and_reflections(
+    case: Case, op: str, reflect: bool, slopes: Slopes, gated: bool
+) -> None:
+    case = replace(case, wide=min(case.wide, 3), narrow=min(case.narrow, 3), reflect=reflect)
+    assume(min(case.places) > 0)
+    assume(not reflect or all(pad < side for pad, side in zip(case.padding, case.sides, strict=True)))
+    given, gate = leaves(case, op, gated, torch.float64)
+    calls = {
+        "values": lambda x, w, b=None: reference(x, w, b, *case.form, reflect, slopes[0], gate),
+        "data": lambda y, w, b=None: reference_backward(y, w, b, *case.form, case.sides, reflect, slopes[0], gate),
+        "weights": lambda x, y: reference_weights(x, y, *case.form, case.kernel, reflect, *slopes),
+    }
+    found, exact = calls[op](*given), by_torch(case, op, *given, slopes=slopes, gate=gate)
+    torch.testing.assert_close(found, exact, rtol=1e-12, atol=1e-11)
 
 
 def test_the_ops_are_declared_where_no_kernels_are_loaded() -> None:
@@ -609,6 +874,31 @@ FAULTS: list[tuple[str, Any, tuple[Any, ...]]] = [
         convolution_backward,
         (zeros(Y), zeros(W), None, ONE, NONE, [5, 5], False, 0.0, zeros(Y)),
     ),
+    (
+        "convolution: expected sides larger than the padding",
+        convolution,
+        (zeros(X), zeros(W), None, ONE, [5, 0], True),
+    ),
+    (
+        "convolution_backward: expected sides larger",
+        convolution_backward,
+        (zeros((1, 3, 3, 13)), zeros(W), None, ONE, [0, 5], [5, 5], True),
+    ),
+    (
+        "convolution_weights: expected sides larger",
+        convolution_weights,
+        (zeros(X), zeros((1, 3, 13, 3)), ONE, [5, 0], [3, 3], True),
+    ),
+    (
+        "expected neither gate nor bias beside",
+        convolution_backward,
+        (zeros((1, 3, 5, 5)), zeros(W), zeros([2], F32), ONE, ONE, [5, 5], True),
+    ),
+    (
+        "expected neither gate nor bias beside",
+        convolution_backward,
+        (zeros((1, 3, 5, 5)), zeros(W), None, ONE, ONE, [5, 5], True, 0.0, zeros(X)),
+    ),
 ]
 
 
@@ -619,3 +909,14 @@ FAULTS: list[tuple[str, Any, tuple[Any, ...]]] = [
 def test_wrong_arguments_stop_before_memory_is_touched(message: str, op: Any, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(RuntimeError, match=message):
         op(*arguments)
+
+
+@needs_kernel
+@pytest.mark.usefixtures("way")
+def test_a_closed_gate_lets_nothing_through() -> None:
+    x = torch.full((1, 1, 2, 2), -torch.inf, dtype=BF16)
+    one = torch.ones(1, 1, 1, 1)
+    assert convolution(x, one, None, ONE, NONE, False, 0.0).tolist() == torch.zeros(1, 1, 2, 2).tolist()
+    gate = torch.tensor([[[[-1.0, 0.0], [1.0, -2.0]]]]).bfloat16()
+    passed = convolution(-x, one, None, ONE, NONE, False, 0.0, gate)
+    assert passed.tolist() == [[[[0.0, 0.0], [torch.inf, 0.0]]]]
