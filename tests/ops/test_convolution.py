@@ -914,8 +914,8 @@ def test_wrong_arguments_stop_before_memory_is_touched(message: str, op: Any, ar
 @needs_kernel
 @pytest.mark.usefixtures("way")
 def test_a_closed_gate_lets_nothing_through() -> None:
-    x = torch.full((1, 1, 2, 2), -torch.inf, dtype=BF16)
-    one = torch.ones(1, 1, 1, 1)
+    x = torch.full((1, 32, 2, 2), -torch.inf, dtype=BF16)  # a whole run: nothing of the neighbours is read
+    one = torch.ones(1, 32, 1, 1)
     assert convolution(x, one, None, ONE, NONE, False, 0.0).tolist() == torch.zeros(1, 1, 2, 2).tolist()
     gate = torch.tensor([[[[-1.0, 0.0], [1.0, -2.0]]]]).bfloat16()
     passed = convolution(-x, one, None, ONE, NONE, False, 0.0, gate)
