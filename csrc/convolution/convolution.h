@@ -56,9 +56,9 @@ struct Picture {
 // A correlation of unit stride over a field [planes][pictures][lines][pitch][channels]: for a position, the numbers at
 // `chunks` offsets from it, 32 at each, times weights.
 struct Correlation {
-  std::vector<int64_t> offsets;  // in a field of these dimensions
-  std::vector<int64_t>
-      elements;        // [chunks][32]: which weight each of these numbers has, from the output's first; -1: none
+  std::vector<int64_t> offsets;
+  // [chunks][32]: which of an output's weights each of these numbers has; -1: none.
+  std::vector<int64_t> elements;
   int64_t packed = 0;  // where its weights begin among the packed ones
   // Position (u, v) is row first_down + u step_down and column first_across + v step_across of the result.
   Cut to{};
