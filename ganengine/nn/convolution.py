@@ -191,9 +191,9 @@ def ways_of(x: Tensor, weights: int, form: Form) -> _Ways | None:
     other: Way = "tiles" if dtype == torch.bfloat16 and tiles_pay() else "backend"
     values: Way = "patches" if form.values_pay(len(x), weights, dtype) else other
     gradient: Way = "patches" if form.weights_pay(len(x), weights, dtype) else other
-    return (
-        None if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()) else (values, gradient)
-    )
+    if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()):
+        return None
+    return values, gradient
 
 
 def convolved(
