@@ -87,14 +87,13 @@ def _taken_along(layer: nn.Module, behind: nn.Module | None, x: Tensor, own: boo
     if getattr(layer, "inplace", False) or _heard(layer) or _heard(behind, but=follow):
         return None
     made: Tensor | None = None
-    if not isinstance(layer, ReflectionPad2d):
-        if own:
-            made = behind(x, slope=getattr(layer, "negative_slope", 0.0))  # type: ignore[misc]
-    elif isinstance(behind, Conv2d) and behind.padding == (0, 0):
+    if isinstance(layer, ReflectionPad2d):
         left, right, top, bottom = layer.padding
-        small = x.dim() == 4 and 0 <= top < x.shape[2] and 0 <= left < x.shape[3]
-        if (left, top) == (right, bottom) and small:
-            made = behind(x, reflect=(top, left))
+        even = (left, top) == (right, bottom) and isinstance(behind, Conv2d) and behind.padding == (0, 0)
+        if even and x.dim() == 4 and 0 <= top < x.shape[2] and 0 <= left < x.shape[3]:
+            made = behind(x, reflect=(top, left))  # type: ignore[misc]
+    elif own:
+        made = behind(x, slope=getattr(layer, "negative_slope", 0.0))  # type: ignore[misc]
     return made
 
 
