@@ -27,7 +27,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from ganengine import ranks
 from ganengine.cli import add_plugins
@@ -44,7 +43,8 @@ PROFILED = 20
 """Steps of a profile."""
 SHOWN = 24
 """Operations of a profile that are shown, those with the most time of their own."""
-SENDERS = ("all_reduce", "all_gather_single", "broadcast")
+SENDERS = {"_add_up": "sum", "_everywhere": "gather"}
+"""What `ganengine.ranks` sends by, whatever carries the messages."""
 
 
 # -- a side's processes -----------------------------------------------------------------------------------------------
@@ -99,23 +99,23 @@ def messages() -> Iterator[dict[tuple[str, int], list[float]]]:
     """Note how long each message holds its sender up while the block runs, by kind and bytes."""
     sent: dict[tuple[str, int], list[float]] = defaultdict(list)
 
-    def timed(kind: str, send: Callable[..., Any]) -> Callable[..., Any]:
-        def call(tensor: torch.Tensor, *rest: Any, **options: Any) -> Any:
+    def timed(kind: str, send: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+        def call(tensor: torch.Tensor) -> Any:
             began = time.perf_counter()
-            result = send(tensor, *rest, **options)
+            result = send(tensor)
             sent[kind, tensor.nbytes].append(time.perf_counter() - began)
             return result
 
         return call
 
-    plain = {kind: getattr(dist, kind) for kind in SENDERS}
-    for kind, send in plain.items():
-        setattr(dist, kind, timed(kind, send))
+    plain = {name: getattr(ranks, name) for name in SENDERS}
+    for name, send in plain.items():
+        setattr(ranks, name, timed(SENDERS[name], send))
     try:
         yield sent
     finally:
-        for kind, send in plain.items():
-            setattr(dist, kind, send)
+        for name, send in plain.items():
+            setattr(ranks, name, send)
 
 
 # -- who asks them ----------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def show(name: str, told: Sequence[dict[str, Any]]) -> None:
         print(f"\n{name}, rank {number}: {times:.1f} messages a step, {size / 1e3:.1f} kB, held up {held:.2f} ms")
         for one in sent:
             print(
-                f"  {one['kind']:<18} {one['bytes']:>9} bytes  {one['times']:5.1f} times  {one['ms']:7.2f} ms a step"
+                f"  {one['kind']:<6} {one['bytes']:>9} bytes  {one['times']:5.1f} times  {one['ms']:7.2f} ms a step"
                 f"  {one['median_ms']:7.3f} ms each"
             )
     for one in told[0]["operations"]:

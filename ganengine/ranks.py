@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
+from ganengine.board import Board, share_board
 from ganengine.errors import GanengineError, TrainingError, UserError
 
 T = TypeVar("T")
@@ -28,6 +29,8 @@ PATIENCE_S = 600.0
 
 _rank, _world = 0, 1
 _store: Any = None
+_board: Board | None = None
+"""Carries messages where all ranks are on this machine and their tensors on the CPU."""
 _speaks: bool | None = None
 
 
@@ -53,6 +56,13 @@ def on_this_machine() -> tuple[int, int]:
     return _stated("LOCAL_RANK", 0), _stated("LOCAL_WORLD_SIZE", 1)
 
 
+def messages() -> str:
+    """Return what carries this process's messages to the others; nothing where there are no others."""
+    if _world == 1:
+        return ""
+    return "shared memory" if _board is not None else str(dist.get_backend())
+
+
 @contextmanager
 def group() -> Iterator[None]:
     """Join the other processes while the block runs: gloo between CPUs, NCCL between GPUs.
@@ -64,7 +74,7 @@ def group() -> Iterator[None]:
         UserError: the processes cannot find each other.
         TrainingError: the others have not come to the end of the block.
     """
-    global _rank, _world, _store, _speaks
+    global _rank, _world, _store, _board, _speaks
     if _stated("WORLD_SIZE", 1) == 1 or _world > 1:
         yield
         return
@@ -80,6 +90,7 @@ def group() -> Iterator[None]:
         ) from error
     _rank, _world, _speaks = own, count, None
     try:
+        _board = _meet()
         yield
         agreed(0)  # nobody leaves before the first rank has written all
     except GanengineError as error:
@@ -90,8 +101,17 @@ def group() -> Iterator[None]:
         speaks()
         raise
     # After a failure the group is left to the end of the process: closing it may wait for those that are gone.
-    _rank, _world, _store = 0, 1, None
+    if _board is not None:
+        _board.close()
+    _rank, _world, _store, _board = 0, 1, None, None
     dist.destroy_process_group()
+
+
+def _meet() -> Board | None:
+    """Return the ranks' board, where all of them are on this machine and can share memory."""
+    if on_this_machine()[1] != _world:
+        return None
+    return share_board(_rank, _world, _patience(), from_first, lambda here: not agreed(not here)[0])
 
 
 def speaks() -> bool:
@@ -114,10 +134,7 @@ def agreed(*numbers: int) -> tuple[int, ...]:
     """Return the largest of each number over all ranks: whoever asks to stop stops all, at the same step."""
     if _world == 1:
         return numbers
-    told = torch.tensor(numbers, dtype=torch.int64)
-    with _listening():
-        dist.all_reduce(told, dist.ReduceOp.MAX)
-    return tuple(told.tolist())
+    return tuple(_everywhere(torch.tensor(numbers, dtype=torch.int64)).amax(0).tolist())
 
 
 def from_first(value: T) -> T:
@@ -164,8 +181,7 @@ def averaged(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if _world == 1 or not values:
         return dict(values)
     means = torch.stack([value.detach().double() for value in values.values()])
-    with _listening():
-        dist.all_reduce(means)
+    _add_up(means)
     means /= _world
     return {name: mean.to(value.dtype) for (name, value), mean in zip(values.items(), means, strict=True)}
 
@@ -174,8 +190,7 @@ def averaged(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def summed(x: Tensor) -> Tensor:
     """Return x with what all ranks hold added up, in its own memory. Not differentiable."""
     if _world > 1:
-        with _listening():
-            dist.all_reduce(x)
+        _add_up(x)
     return x
 
 
@@ -207,8 +222,7 @@ def _average_alike(parameters: Sequence[nn.Parameter]) -> None:
         view.zero_() if parameter.grad is None else view.copy_(parameter.grad)
         views.append(view)
         start += parameter.numel()
-    with _listening():
-        dist.all_reduce(flat)
+    _add_up(flat)
     flat /= _world
     # sync: only where a gradient is missing here, to know whether it is missing everywhere
     held = there if all(there) else flat[count:].tolist()
@@ -224,10 +238,7 @@ def _average_alike(parameters: Sequence[nn.Parameter]) -> None:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        everywhere = x.new_empty((_world, *x.shape))
-        with _listening():
-            dist.all_gather_single(everywhere.view(-1), x.contiguous().view(-1))
-        return everywhere
+        return _everywhere(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -240,8 +251,7 @@ class _SumOwn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, everywhere: Tensor) -> Tensor:
         total = everywhere.clone(memory_format=torch.contiguous_format)
-        with _listening():
-            dist.all_reduce(total)
+        _add_up(total)
         return total[_rank].clone()
 
     @staticmethod
@@ -287,6 +297,25 @@ def pooled(mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, float
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _add_up(x: Tensor) -> None:
+    """Put the sum of what all ranks hold into x, in place."""
+    with _listening():
+        if _board is not None and _board.takes(x):
+            _board.sum_(x)
+        else:
+            dist.all_reduce(x)
+
+
+def _everywhere(x: Tensor) -> Tensor:
+    """Return what each rank holds, [ranks, *x.shape]."""
+    with _listening():
+        if _board is not None and x.device.type == "cpu":
+            return _board.gather(x)
+        everywhere = x.new_empty((_world, *x.shape))
+        dist.all_gather_single(everywhere.view(-1), x.contiguous().view(-1))
+        return everywhere
 
 
 @contextmanager

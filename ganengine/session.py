@@ -129,6 +129,7 @@ class Session:
         networks = self.trainer.players.networks
         return {
             "ranks": ranks.world(),
+            "messages": ranks.messages(),
             "ops": ops.mode(),
             "blocks": {name: count for name, count in self.trainer.players.blocks.items() if count},
             "optimizers": {
@@ -164,7 +165,7 @@ class Session:
         batch = self.trainer.schedule.stages[at].batch or self.settings.engine.batch
         again = sum(notes["blocks"].values())
         kept = f", activations of {again} blocks computed again" if again else ""
-        several = f"{ranks.world()} ranks, each on " if ranks.world() > 1 else ""
+        several = f"{ranks.world()} ranks (messages by {ranks.messages()}), each on " if ranks.world() > 1 else ""
         layout = "channels-last" if hardware.channels_last else "contiguous"
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "

@@ -60,10 +60,10 @@ def ended(processes: list[subprocess.Popen[str]]) -> Iterator[list[subprocess.Po
                 process.communicate()
 
 
-def together(world: int, commands: Sequence[Sequence[object]]) -> list[list[dict[str, Any]]]:
+def together(world: int, commands: Sequence[Sequence[object]], **more: str) -> list[list[dict[str, Any]]]:
     """Run command lines one after another in one group of ranks; return what each gave, by rank."""
     text = json.dumps([[*map(str, argv), "--plugin", str(GAME)] for argv in commands])
-    with ended(start(world, [HERE / "together.py"])) as processes:
+    with ended(start(world, [HERE / "together.py"], **more)) as processes:
         for process in processes:
             assert process.stdin is not None
             process.stdin.write(text)

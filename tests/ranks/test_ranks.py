@@ -17,11 +17,15 @@ import torch
 from torch import Tensor
 
 from ganengine import checkpoint
+from ganengine.board import fcntl
 from ganengine.cli import main
+from ganengine.ops import library
 
 from .conftest import GAMES
-from .launch import GAME, SECONDS, ended, free_port, start
+from .launch import GAME, SECONDS, ended, free_port, start, together
 
+MESSAGES = "gloo" if fcntl is None or library.load().reason is not None else "shared memory"
+"""What carries messages where nobody says."""
 Told = dict[str, list[dict[str, Any]]]
 
 
@@ -83,10 +87,19 @@ def test_the_games_hold_what_they_are_there_for(ones: Path, twos: Told, place: P
 
 def test_the_first_rank_prints_and_writes_alone(place: Path, twos: Told) -> None:
     first, second = twos["alternating"]
-    assert "2 ranks, each on cpu" in first["out"]
+    assert f"2 ranks (messages by {MESSAGES}), each on cpu" in first["out"]
     assert (first["err"], second["err"], second["out"]) == ("", "", "")
     assert newest(place / "two" / "alternating").meta["ranks"] == 2
     assert len(list((place / "two" / "alternating" / "samples").iterdir())) == 4  # at steps 0, 2, 4, 6
+
+
+def test_messages_of_the_process_group_are_the_same_to_the_last_bit(place: Path, twos: Told) -> None:
+    run = place / "gloo"
+    command = ["run", "many-ranks", "--out", run, *GAMES["alternating"]]
+    told = together(2, [command], GANENGINE_RANK_MESSAGES="gloo")
+    assert "2 ranks (messages by gloo)" in told[0][0]["out"]
+    for name in ("networks.safetensors", "state.pt"):
+        assert (newest(run).path / name).read_bytes() == (newest(place / "two/alternating").path / name).read_bytes()
 
 
 def test_going_on_is_byte_for_byte(place: Path, twos: Told) -> None:
