@@ -9,6 +9,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from ganengine.ops.spectral_norm import iterated, over_sigma
+
 START = 15
 """Iterations at the start, from random vectors; the paper's single one per pass then only has to follow the weight."""
 
@@ -46,33 +48,14 @@ class SpectralNorm(nn.Module):
             self.iterate(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        # Under autocast sigma would be a product in half precision.
-        with torch.autocast(weight.device.type, enabled=False):
-            matrix, v = self._as_it_lies(weight)
-            # Copies: the next pass moves u and v while this one's graph still needs them.
-            v = v.clone(memory_format=torch.contiguous_format).view(-1)
-            return weight / torch.dot(self.u.clone(), torch.mv(matrix, v))
+        return over_sigma(weight, self.u, self.v, self.axis)
 
     @torch.no_grad()
     def iterate(self, weight: Tensor) -> None:
         """Move u and v by one power iteration."""
-        with torch.autocast(weight.device.type, enabled=False):
-            matrix, v = self._as_it_lies(weight)
-            found = torch.mv(matrix.T, self.u)
-            found.div_(torch.linalg.vector_norm(found).clamp_(min=self.eps))
-            v.copy_(found.view(v.shape))
-            torch.mv(matrix, found, out=self.u)
-            self.u.div_(torch.linalg.vector_norm(self.u).clamp_(min=self.eps))
-
-    def _as_it_lies(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W as a matrix without a copy of it, its columns as they lie in memory; and v in axes of that order.
-
-        A channels-last weight as [outputs, rest] in the order of its axes would be copied three times in every pass.
-        """
-        weight = weight.movedim(self.axis, 0)
-        order = sorted(range(1, weight.dim()), key=weight.stride, reverse=True)
-        v = self.v.view(weight.shape[1:]).permute([axis - 1 for axis in order])
-        return weight.permute(0, *order).flatten(1), v
+        u, v = iterated(weight, self.u, self.axis, self.eps)
+        self.u.copy_(u)
+        self.v.copy_(v)
 
 
 def spectral_norm(network: nn.Module, generator: Generator) -> int:

@@ -1,0 +1,143 @@
+"""Spectral norm: a weight over its largest singular value, which a power iteration follows.
+
+With W [outputs, rest] the weight as a matrix, one row per output:
+
+    iterate:  v <- W^T u / max(|W^T u|, eps),   u <- W v / max(|W v|, eps)
+    y     = W / sigma,   sigma = u^T W v
+    grad_W = grad_y / sigma - <grad_y, W> / sigma^2  u v^T          (u and v are constants)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganengine.ops.registration import define, differentiate, set_gradient
+
+OP = "spectral_norm"
+DTYPES = (torch.float32, torch.float64)
+"""Of weights that the op takes; those of others (a network that was converted whole) go by the formulas."""
+
+
+def over_sigma(weight: Tensor, u: Tensor, v: Tensor, axis: int = 0) -> Tensor:
+    """Return weight / sigma, sigma = u^T W v: the largest singular value, where u and v are its vectors.
+
+    Args:
+        weight: any shape; float32 or float64, others by the formula in plain PyTorch.
+        u: [outputs], the left singular vector; a constant. It may change afterwards.
+        v: [rest], the right one, the other axes of the weight in their order. It may change afterwards.
+        axis: of the outputs.
+
+    Returns:
+        like weight, in its memory format.
+
+    Gradients: any order, with respect to weight. Paper: arXiv:1802.05957, equation 8.
+    """
+    y: Tensor = (call_forward if weight.dtype in DTYPES else reference)(weight, u, v, axis)
+    return y
+
+
+def iterated(weight: Tensor, u: Tensor, axis: int = 0, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
+    """Return u [outputs] and v [rest] after one step of the power iteration from u.
+
+    Args:
+        weight, u, axis: as `over_sigma` takes them.
+        eps: lower limit of the norms that are divided by.
+
+    Gradients: none. Paper: arXiv:1802.05957, algorithm 1.
+    """
+    with torch.no_grad():
+        if weight.dtype not in DTYPES:
+            return reference_iterate(weight, u, axis, eps)
+        found: tuple[Tensor, Tensor] = ITERATE(weight, u, axis, eps)
+        return found
+
+
+def reference(weight: Tensor, u: Tensor, v: Tensor, axis: int) -> Tensor:
+    """Return y."""
+    # Under autocast sigma would be a product in half precision.
+    with torch.autocast(weight.device.type, enabled=False):
+        return weight / torch.dot(u, torch.mv(_matrix(weight, axis), v))
+
+
+def reference_backward(grad_y: Tensor, weight: Tensor, u: Tensor, v: Tensor, axis: int) -> Tensor:
+    """Return grad_weight."""
+    with torch.autocast(weight.device.type, enabled=False):
+        sigma = torch.dot(u, torch.mv(_matrix(weight, axis), v))
+        first = (weight.shape[axis], *(size for k, size in enumerate(weight.shape) if k != axis))
+        direction = torch.outer(u, v).view(first).movedim(0, axis)
+        return grad_y / sigma - (grad_y * weight).sum() / sigma.square() * direction
+
+
+def reference_iterate(weight: Tensor, u: Tensor, axis: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the new u and v."""
+    with torch.autocast(weight.device.type, enabled=False):
+        matrix = _matrix(weight, axis)
+        v = torch.mv(matrix.T, u)
+        v = v / torch.linalg.vector_norm(v).clamp(min=eps)
+        u = torch.mv(matrix, v)
+        return u / torch.linalg.vector_norm(u).clamp(min=eps), v
+
+
+def _matrix(weight: Tensor, axis: int) -> Tensor:
+    return weight.movedim(axis, 0).flatten(1)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Fake kernels and gradients
+
+
+def _fake(weight: Tensor, u: Tensor, v: Tensor, axis: int) -> Tensor:
+    return torch.empty_like(weight)
+
+
+def _fake_backward(grad_y: Tensor, weight: Tensor, u: Tensor, v: Tensor, axis: int) -> Tensor:
+    return torch.empty_like(weight)
+
+
+def _fake_iterate(weight: Tensor, u: Tensor, axis: int, eps: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(u), u.new_empty(weight.numel() // weight.shape[axis])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    weight, u, v, ctx.axis = inputs
+    # Copies: the next pass moves u and v while this one's graph still needs them.
+    ctx.save_for_backward(weight, u.clone(), v.clone())
+
+
+def _gradient(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+    return call_backward(grad_y, *ctx.saved_tensors, ctx.axis), None, None, None
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.axis = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _gradient_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grad_y, weight, u, v = ctx.saved_tensors
+
+    def formula(grad_y: Tensor, weight: Tensor) -> tuple[Tensor]:
+        return (reference_backward(grad_y, weight, u, v, ctx.axis),)
+
+    found = differentiate(formula, (grad_y, weight), ctx.needs_input_grad[:2], (grad,))
+    return (*found, None, None, None)
+
+
+FORWARD = define(
+    "spectral_norm(Tensor weight, Tensor u, Tensor v, int axis) -> Tensor", reference=reference, fake=_fake
+)
+BACKWARD = define(
+    "spectral_norm_backward(Tensor grad_y, Tensor weight, Tensor u, Tensor v, int axis) -> Tensor",
+    reference=reference_backward,
+    fake=_fake_backward,
+)
+ITERATE = define(
+    "spectral_norm_iterate(Tensor weight, Tensor u, int axis, float eps) -> (Tensor u, Tensor v)",
+    reference=reference_iterate,
+    fake=_fake_iterate,
+)
+call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
+call_backward = set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
