@@ -103,5 +103,7 @@ def _merged(weight: Tensor, by: Tensor) -> Tensor:
     """Return kernels 3 x 3 made 4 x 4 by a matrix [16, 9], channels-last."""
     outer, inner = weight.shape[:2]
     with torch.autocast(weight.device.type, enabled=False):
-        rows = by.to(weight.dtype) @ weight.permute(0, 2, 3, 1).reshape(outer, 9, inner)
+        # A matrix for each output: one that is repeated by its strides goes a slower way.
+        each = by.to(weight).expand(outer, -1, -1).contiguous()
+        rows = torch.bmm(each, weight.permute(0, 2, 3, 1).reshape(outer, 9, inner))
     return rows.view(outer, 4, 4, inner).permute(0, 3, 1, 2)
