@@ -22,6 +22,7 @@ from ganengine.ops.convolution import (
     activated,
     convolution,
     convolution_backward,
+    convolution_bias,
     convolution_weights,
     folded,
     reflected,
@@ -266,7 +267,7 @@ class _Convolution(torch.autograd.Function):
         if any(left):
             rest = _by_backend(ctx, grad, x, weight, left)
             found = [own if own is not None else other for own, other in zip(found, rest, strict=True)]
-        shift = grad.sum((0, 2, 3), dtype=ctx.bias) if to_bias and ctx.bias is not None else None
+        shift = convolution_bias(grad).to(ctx.bias) if to_bias and ctx.bias is not None else None
         return (
             None if found[0] is None else found[0].to(x.dtype),
             None if found[1] is None else found[1].to(weight.dtype),

@@ -5,10 +5,11 @@ With strides s, padding p, a weight w [K, C, R, S] and an activation act(v) = v 
     convolution           y[n, k, a, b] = bias_k + sum over c, r, t of w[k, c, r, t] act(x)[n, c, a s-p+r, b s-p+t]
     convolution_backward  its adjoint from y's side to x's, plus a bias: what a transposed convolution computes
     convolution_weights   w[k, c, r, t] = sum over n, a, b of act(y)[n, k, a, b] act(x)[n, c, a s-p+r, b s-p+t]
+    convolution_bias      b[k] = sum over n, a, b of y[n, k, a, b]
 
-Each of the three is linear in both of its tensors, and its gradients are the two others. The kernel (AMX) takes weights
-in float32, as they are kept, and gives their gradient so: no cast stands beside it. Nor does an activation in front:
-it acts as the kernel reads, and its derivative, by a gate, as the kernel writes.
+Each of the first three is linear in both of its tensors, and its gradients are the two others. The kernel (AMX) takes
+weights in float32, as they are kept, and gives their gradient so: no cast stands beside it. Nor does an activation in
+front: it acts as the kernel reads, and its derivative, by a gate, as the kernel writes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ganengine.ops.checks import accumulation_dtype
 from ganengine.ops.dispatch import compiled
 from ganengine.ops.registration import define, set_gradient
 
@@ -112,6 +114,24 @@ def convolution_weights(
     """
     weight: Tensor = call_weights(x, y, list(stride), list(padding), list(kernel), reflect, x_slope, y_slope)
     return weight
+
+
+def convolution_bias(y: Tensor) -> Tensor:
+    """Return the gradient of a convolution's bias.
+
+    Args:
+        y: [N, K, A, B], the gradient of its result.
+
+    Returns:
+        [K], float32 (float64 for float64), in which the sums are taken.
+
+    Gradients: any order.
+    """
+    # The kernel reads rows of channels; a single channel is one row, for which torch's sum is made.
+    if y.shape[1] > 1 and y.is_contiguous(memory_format=torch.channels_last):
+        bias: Tensor = call_bias(y)
+        return bias
+    return reference_bias(y)
 
 
 def tiles_pay() -> bool:
@@ -229,6 +249,11 @@ def reference_weights(
     return _channels_last(made.to(torch.promote_types(x.dtype, torch.float32)))
 
 
+def reference_bias(y: Tensor) -> Tensor:
+    """Return the sums by torch."""
+    return y.sum((0, 2, 3), dtype=accumulation_dtype(y.dtype))
+
+
 _PLAIN = ([1, 1], False, [0, 0], 1)
 """No dilation, not transposed, no output padding, one group."""
 
@@ -259,6 +284,10 @@ def _fake_weights(x: Tensor, y: Tensor, _: Any, __: Any, kernel: Sequence[int], 
     return _empty(x, (y.shape[1], x.shape[1], *kernel), torch.promote_types(x.dtype, torch.float32))
 
 
+def _fake_bias(y: Tensor) -> Tensor:
+    return y.new_empty(y.shape[1], dtype=accumulation_dtype(y.dtype))
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     taken, weight, ctx.bias, ctx.stride, ctx.padding, *_, ctx.reflect, ctx.slope, gate = inputs
     ctx.save_for_backward(taken, weight, gate)
@@ -272,7 +301,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (
         _to_wide(grad, weight, *form, x, reflect, before) if to_x else None,
         _as(convolution_weights(x, grad, *form, kernel, reflect, before), weight) if to_weight else None,
-        _as(grad.sum((0, 2, 3)), ctx.bias) if to_bias else None,
+        _as(convolution_bias(grad), ctx.bias) if to_bias else None,
         *[None] * 5,
     )
 
@@ -285,7 +314,7 @@ def _gradient_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (
         convolution(grad, weight, None, *form, reflect, before, None if before == 1 else y) if to_y else None,
         _as(convolution_weights(grad, y, *form, kernel, reflect, 1.0, before), weight) if to_weight else None,
-        _as(grad.sum((0, 2, 3)), ctx.bias) if to_bias else None,
+        _as(convolution_bias(grad), ctx.bias) if to_bias else None,
         *[None] * 6,
     )
 
@@ -304,6 +333,14 @@ def _gradient_weights(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         convolution(seen_x, grad, None, *form, ctx.reflect, ctx.y_slope, gate) if to_y else None,
         *[None] * 6,
     )
+
+
+def _save_bias(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.shape, ctx.dtype = inputs[0].shape, inputs[0].dtype
+
+
+def _gradient_bias(ctx: Any, grad: Tensor) -> Tensor:
+    return grad.to(ctx.dtype).view(1, -1, 1, 1).expand(ctx.shape)
 
 
 def _to_wide(
@@ -338,6 +375,8 @@ WEIGHTS = define(
     reference=reference_weights,
     fake=_fake_weights,
 )
+BIAS = define("convolution_bias(Tensor y) -> Tensor", reference=reference_bias, fake=_fake_bias)
 call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
 call_backward = set_gradient(BACKWARD, save=_save, gradient=_gradient_backward)
 call_weights = set_gradient(WEIGHTS, save=_save_weights, gradient=_gradient_weights)
+call_bias = set_gradient(BIAS, save=_save_bias, gradient=_gradient_bias)
