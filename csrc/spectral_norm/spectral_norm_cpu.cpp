@@ -97,17 +97,20 @@ class Layout {
   bool ordered_ = true;
 };
 
+// Whether the entries lie one behind another, each in a place of its own.
 bool is_dense(const Tensor& weight) {
-  int64_t span = 1;
-  for (int64_t k = 0; k < weight.dim(); ++k) {
-    if (weight.size(k) == 0) return true;
-    span += (weight.size(k) - 1) * weight.stride(k);
+  const int64_t dim = weight.dim(), numel = weight.numel();
+  for (int64_t span = 1; span < numel;) {
+    int64_t next = 0;  // the axis whose steps are what the axes inside it hold
+    while (next < dim && (weight.size(next) == 1 || weight.stride(next) != span)) ++next;
+    if (next == dim) return false;
+    span *= weight.size(next);
   }
-  return span == weight.numel();
+  return true;
 }
 
-// The weight itself where its memory has no gaps, else a copy.
-Tensor gapless(const Tensor& weight) { return is_dense(weight) ? weight : torch::stable::contiguous(weight); }
+// The weight itself where its memory has no gaps, else a copy with its axes in the same order.
+Tensor gapless(const Tensor& weight) { return is_dense(weight) ? weight : torch::stable::clone(weight); }
 
 Tensor empty_beside(const Tensor& weight) {
   const auto sizes = weight.sizes(), strides = weight.strides();

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ganengine.bench import conditional_batch_norm, convolution, im2col, instance_norm, maxout, null, patchgan_loss
+from ganengine.bench import (
+    conditional_batch_norm,
+    convolution,
+    im2col,
+    instance_norm,
+    maxout,
+    null,
+    patchgan_loss,
+    spectral_norm,
+)
 from ganengine.bench.case import Case
 
 MODULES = {
     module.OP: module
-    for module in (conditional_batch_norm, patchgan_loss, maxout, instance_norm, im2col, convolution, null)
+    for module in (
+        conditional_batch_norm,
+        patchgan_loss,
+        maxout,
+        instance_norm,
+        im2col,
+        convolution,
+        spectral_norm,
+        null,
+    )
 }
 
 

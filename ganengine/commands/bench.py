@@ -22,7 +22,16 @@ variant, against its plugin's plain loop where it has one."""
 @dataclass(frozen=True)
 class _Options:
     op: (
-        Literal["conditional_batch_norm", "patchgan_loss", "maxout", "instance_norm", "im2col", "convolution", "null"]
+        Literal[
+            "conditional_batch_norm",
+            "patchgan_loss",
+            "maxout",
+            "instance_norm",
+            "im2col",
+            "convolution",
+            "spectral_norm",
+            "null",
+        ]
         | None
     ) = None
     """Measure this op only; None: all. im2col: a convolution by it; null does nothing: what any op costs."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 
 from ganengine.ops.conditional_batch_norm import conditional_batch_norm
-from ganengine.ops.convolution import convolution, convolution_backward, convolution_weights
+from ganengine.ops.convolution import convolution, convolution_backward, convolution_bias, convolution_weights
 from ganengine.ops.dispatch import Kernel, kernels, mode, set_mode
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.maxout import maxout
 from ganengine.ops.patchgan_loss import patchgan_loss
+from ganengine.ops.spectral_norm import iterated, over_sigma
 
 __all__ = [
     "Kernel",
@@ -21,12 +22,15 @@ __all__ = [
     "conditional_batch_norm",
     "convolution",
     "convolution_backward",
+    "convolution_bias",
     "convolution_weights",
     "im2col",
     "instance_norm",
+    "iterated",
     "kernels",
     "maxout",
     "mode",
+    "over_sigma",
     "patchgan_loss",
     "set_mode",
 ]

@@ -68,6 +68,8 @@ def reference_backward(grad_y: Tensor, weight: Tensor, u: Tensor, v: Tensor, axi
         sigma = torch.dot(u, torch.mv(_matrix(weight, axis), v))
         first = (weight.shape[axis], *(size for k, size in enumerate(weight.shape) if k != axis))
         direction = torch.outer(u, v).view(first).movedim(0, axis)
+        if grad_y.stride() != weight.stride():  # the result lies as its first operand does
+            grad_y = torch.empty_like(weight).copy_(grad_y)
         return grad_y / sigma - (grad_y * weight).sum() / sigma.square() * direction
 
 
@@ -82,7 +84,7 @@ def reference_iterate(weight: Tensor, u: Tensor, axis: int, eps: float) -> tuple
 
 
 def _matrix(weight: Tensor, axis: int) -> Tensor:
-    return weight.movedim(axis, 0).flatten(1)
+    return weight.movedim(axis, 0).unsqueeze(-1).flatten(1)  # a weight [outputs] has a rest of 1
 
 
 # ----------------------------------------------------------------------------------------------------------------

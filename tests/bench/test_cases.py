@@ -12,7 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganengine.bench import conditional_batch_norm, convolution, im2col, instance_norm, maxout, null, patchgan_loss
+from ganengine.bench import (
+    conditional_batch_norm,
+    convolution,
+    im2col,
+    instance_norm,
+    maxout,
+    null,
+    patchgan_loss,
+    spectral_norm,
+)
 from ganengine.bench.case import BOTH, FORWARD, PASSES, Case, passes, results
 from ganengine.bench.cases import MODULES, cases
 from ganengine.bench.equality import TOLERANCE, max_error
@@ -31,6 +40,7 @@ SMALL = [
     *(instance_norm.case((n, 6, 8, 8), d) for n in (1, 3) for d in (F32, BF16)),
     *(im2col.case((1, 64, 4, 4, 48), d, m) for d in (F32, BF16) for m in ("contiguous", "channels_last")),
     *(convolution.case(replace(layer, shape=(2, layer.shape[1], 8, 8, 5))) for layer in convolution.LAYERS[1:]),
+    *(spectral_norm.case(shape) for shape in ((6, 5, 3, 3), (20, 9))),
     null.case(2),
 ]
 
@@ -65,6 +75,10 @@ def test_the_sizes_that_are_promised_are_there() -> None:
         ("conv 3x3", (128, 1, 32, 32, 32)),
     }
     assert {(c.dtype, c.layout) for c in cases(["convolution"])} == {(BF16, "channels_last")}
+    assert {(c.name, c.shape, c.dtype, c.layout) for c in cases(["spectral_norm"])} == {
+        *(("conv 3x3", (side, side, 3, 3), F32, "channels_last") for side in (64, 128, 512)),
+        ("linear", (1024, 512), F32, "contiguous"),
+    }
     names = {c.name for c in cases(["patchgan_loss"])}
     assert names == {"D: real, fake", "G", "D: real, fake; scales 30 14 6", "G; scales 30 14 6"}
 

@@ -15,7 +15,10 @@ from ganengine.bench import machine, ops, timing
 from .conftest import SMALLEST
 
 Go = Callable[..., Any]
-OPS = ["conditional_batch_norm", "patchgan_loss", "maxout", "instance_norm", "im2col", "convolution", "null"]
+OPS = [
+    *("conditional_batch_norm", "patchgan_loss", "maxout", "instance_norm", "im2col", "convolution", "spectral_norm"),
+    "null",
+]
 ROW = {
     *("op", "shape", "dtype", "layout", "pass", "max_error", "eager_ms", "compile_ms", "fused_ms", "floor_ms"),
     *("ratio_eager", "ratio_compile", "peak_bytes"),
