@@ -109,7 +109,8 @@ def _wanted() -> bool:
     stated = os.environ.get(SWITCH, "auto")
     if stated not in ("auto", "gloo"):
         raise UserError(f"{SWITCH}: expected auto or gloo, got {stated!r}.")
-    return stated == "auto" and fcntl is not None and library.load().reason is None
+    built = library.load().reason is None and hasattr(torch.ops.ganengine, "board_sum")
+    return stated == "auto" and fcntl is not None and built
 
 
 def _made(size: int) -> str:

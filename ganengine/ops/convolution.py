@@ -215,6 +215,8 @@ def reference_backward(
 ) -> Tensor:
     """Return the adjoint by torch's transposed convolution."""
     if reflect:
+        if bias is not None or gate is not None:
+            raise RuntimeError("convolution_backward: expected neither gate nor bias beside a reflection")
         around = [side + 2 * pad for side, pad in zip(sides, padding, strict=True)]
         padded = reference_backward(y, weight, bias, stride, [0, 0], around, False, slope)
         return _channels_last(folded(padded, padding))

@@ -911,6 +911,13 @@ def test_wrong_arguments_stop_before_memory_is_touched(message: str, op: Any, ar
         op(*arguments)
 
 
+@pytest.mark.parametrize("beside", [(zeros([2], F32), 1.0, None), (None, 0.0, zeros(X))], ids=["bias", "gate"])
+def test_the_reference_refuses_what_the_kernel_refuses(beside: tuple[Any, float, Any]) -> None:
+    bias, slope, gate = beside
+    with pytest.raises(RuntimeError, match="expected neither gate nor bias beside"):
+        reference_backward(zeros((1, 3, 5, 5)), zeros(W), bias, ONE, ONE, [5, 5], True, slope, gate)
+
+
 @needs_kernel
 @pytest.mark.usefixtures("way")
 def test_a_closed_gate_lets_nothing_through() -> None:
