@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from ganengine.board import Board, share_board
 from ganengine.errors import UserError
 from ganengine.ops import library
 
-from .launch import SECONDS
+from .launch import HERE, SECONDS, ended, start
 
 pytestmark = pytest.mark.skipif(
     library.load().reason is not None or board.fcntl is None, reason="the kernels are not built, or no Unix"
@@ -146,57 +144,20 @@ def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
-def _sits_down(rank: int, pipe: Connection, end_early: bool) -> None:
-    """One of two processes: takes part in `share_board` by its pipe, then sends one message or two."""
-
-    def from_first(text: str) -> str:
-        if rank == 0:
-            pipe.send(text)
-            return text
-        return str(pipe.recv())
-
-    def all_agree(here: bool) -> bool:
-        pipe.send(here)
-        return bool(pipe.recv()) and here
-
-    shared = share_board(rank, 2, 60.0, from_first, all_agree)
-    if shared is None:
-        pipe.send("none")
-        return
-    x = torch.full((5,), float(rank + 1))
-    shared.sum_(x)
-    if end_early and rank == 1:
-        return
-    try:
-        shared.sum_(x)
-        pipe.send(x.tolist())
-    except RuntimeError as error:
-        pipe.send(str(error).splitlines()[0])
+def two(*words: str) -> list[str]:
+    """Return what two processes print."""
+    with ended(start(2, [HERE / "seated.py", *words])) as processes:
+        return [process.communicate(timeout=SECONDS)[0].strip() for process in processes]
 
 
-def _two(end_early: bool) -> list[Any]:
-    spawn = multiprocessing.get_context("spawn")
-    ends = spawn.Pipe()
-    processes = [spawn.Process(target=_sits_down, args=(rank, ends[rank], end_early)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(SECONDS)
-    # What a process sent last stands at the end of the other's pipe.
-    told = []
-    for end in (ends[1], ends[0]):
-        last = None
-        while end.poll():
-            last = end.recv()
-        told.append(last)
-    return told
-
-
-def test_processes_share_a_board() -> None:
+def test_processes_share_a_board_and_leave_no_file() -> None:
     before = set(board.MEMORY.glob("ganengine-*"))
-    assert _two(end_early=False) == [[6.0] * 5, [6.0] * 5]
+    assert two() == ["shared memory [6.0, 6.0, 6.0, 6.0, 6.0]"] * 2
     assert set(board.MEMORY.glob("ganengine-*")) <= before
 
 
 def test_the_end_of_a_process_is_seen_at_once() -> None:
-    assert "rank 1 has ended" in _two(end_early=True)[0]
+    left, nothing = two("leave")
+    assert "Another of the 2 ranks was lost" in left
+    assert "rank 1 has ended" in left
+    assert nothing == ""
