@@ -99,6 +99,7 @@ def test_the_reference_is_as_documented() -> None:
     torch.testing.assert_close(reference_bias(y), torch.einsum("nkab->k", y.float()))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
 def test_gradients_of_any_order_and_the_op_as_torch_checks_it() -> None:
     y = pixels((2, 3, 2, 2), torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(convolution_bias, y)
