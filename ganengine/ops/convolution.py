@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ganengine.ops.checks import accumulation_dtype
 from ganengine.ops.dispatch import compiled
-from ganengine.ops.registration import define, set_gradient
+from ganengine.ops.registration import define, set_gradient, traced
 
 
 def convolution(
@@ -128,7 +128,7 @@ def convolution_bias(y: Tensor) -> Tensor:
     Gradients: any order.
     """
     # The kernel reads rows of channels; a single channel is one row, for which torch's sum is made.
-    if y.shape[1] > 1 and y.is_contiguous(memory_format=torch.channels_last):
+    if not traced() and y.shape[1] > 1 and y.is_contiguous(memory_format=torch.channels_last):
         bias: Tensor = call_bias(y)
         return bias
     return reference_bias(y)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganengine.ops.registration import define, differentiate, set_gradient
+from ganengine.ops.registration import define, differentiate, set_gradient, traced
 
 OP = "spectral_norm"
 DTYPES = (torch.float32, torch.float64)
@@ -35,7 +35,9 @@ def over_sigma(weight: Tensor, u: Tensor, v: Tensor, axis: int = 0) -> Tensor:
 
     Gradients: any order, with respect to weight. Paper: arXiv:1802.05957, equation 8.
     """
-    y: Tensor = (call_forward if weight.dtype in DTYPES else reference)(weight, u, v, axis)
+    if weight.dtype not in DTYPES or traced():
+        return reference(weight, u.clone(), v.clone(), axis)
+    y: Tensor = call_forward(weight, u, v, axis)
     return y
 
 
@@ -49,7 +51,7 @@ def iterated(weight: Tensor, u: Tensor, axis: int = 0, eps: float = 1e-12) -> tu
     Gradients: none. Paper: arXiv:1802.05957, algorithm 1.
     """
     with torch.no_grad():
-        if weight.dtype not in DTYPES:
+        if weight.dtype not in DTYPES or traced():
             return reference_iterate(weight, u, axis, eps)
         found: tuple[Tensor, Tensor] = ITERATE(weight, u, axis, eps)
         return found

@@ -128,3 +128,9 @@ def test_what_is_no_number_stays_in_its_channel() -> None:
 def test_the_kernel_refuses_what_it_would_read_wrongly(y: Tensor, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
         BIAS(y)
+
+
+def test_transforms_see_torchs_sum() -> None:
+    y = pixels((2, 4, 2, 2), torch.float64)
+    found = torch.func.grad(lambda y: convolution_bias(y.square()).sum())(y)
+    torch.testing.assert_close(found, 2 * y)

@@ -413,3 +413,19 @@ def test_a_wrong_v_or_gradient_stops_before_memory_is_touched() -> None:
     for grad in (weight[1:], weight.double()):
         with pytest.raises(RuntimeError, match=r"^spectral_norm_backward: expected grad like weight \[3, 2, 2, 2\]"):
             BACKWARD(grad, weight, u, v, 0)
+
+
+def test_transforms_and_compilers_see_the_formula() -> None:
+    case = next(case for case in CASES if case.id == "conv-channels-last")
+    weight, grad, (u, v) = case.weight().detach(), case.grad(), case.vectors()
+
+    def loss(weight: Tensor) -> Tensor:
+        u_next, v_next = iterated(weight, u, case.axis)
+        return (over_sigma(weight, u_next, v_next, case.axis) * grad).sum()
+
+    wanted = weight.clone().requires_grad_()
+    loss(wanted).backward()
+    torch.testing.assert_close(torch.func.grad(loss)(weight), wanted.grad)
+    compiled = weight.clone().requires_grad_()
+    torch.compile(loss, backend="aot_eager")(compiled).backward()
+    torch.testing.assert_close(compiled.grad, wanted.grad)
