@@ -417,7 +417,7 @@ def test_a_wrong_v_or_gradient_stops_before_memory_is_touched() -> None:
 
 def test_transforms_and_compilers_see_the_formula() -> None:
     case = next(case for case in CASES if case.id == "conv-channels-last")
-    weight, grad, (u, v) = case.weight().detach(), case.grad(), case.vectors()
+    weight, grad, (u, _) = case.weight().detach(), case.grad(), case.vectors()
 
     def loss(weight: Tensor) -> Tensor:
         u_next, v_next = iterated(weight, u, case.axis)
