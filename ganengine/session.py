@@ -165,7 +165,7 @@ class Session:
         batch = self.trainer.schedule.stages[at].batch or self.settings.engine.batch
         again = sum(notes["blocks"].values())
         kept = f", activations of {again} blocks computed again" if again else ""
-        several = f"{ranks.world()} ranks (messages by {ranks.messages()}), each on " if ranks.world() > 1 else ""
+        several = f"{notes['ranks']} ranks (messages by {notes['messages']}), each on " if notes["messages"] else ""
         layout = "channels-last" if hardware.channels_last else "contiguous"
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "

@@ -50,7 +50,6 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return over_sigma(weight, self.u, self.v, self.axis)
 
-    @torch.no_grad()
     def iterate(self, weight: Tensor) -> None:
         """Move u and v by one power iteration."""
         u, v = iterated(weight, self.u, self.axis, self.eps)

@@ -218,7 +218,7 @@ def reference_backward(
         if bias is not None or gate is not None:
             raise RuntimeError("convolution_backward: expected neither gate nor bias beside a reflection")
         around = [side + 2 * pad for side, pad in zip(sides, padding, strict=True)]
-        padded = reference_backward(y, weight, bias, stride, [0, 0], around, False, slope)
+        padded = reference_backward(y, weight, None, stride, [0, 0], around, False, slope)
         return _channels_last(folded(padded, padding))
     beyond = [
         sides[axis] - (stride[axis] * (y.shape[2 + axis] - 1) + weight.shape[2 + axis] - 2 * padding[axis])

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ganengine.ops.registration import define, differentiate, set_gradient, traced
 
-OP = "spectral_norm"
 DTYPES = (torch.float32, torch.float64)
 """Of weights that the op takes; those of others (a network that was converted whole) go by the formulas."""
 
