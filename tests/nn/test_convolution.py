@@ -264,6 +264,14 @@ def way(request: pytest.FixtureRequest, measured: None, monkeypatch: pytest.Monk
     return str(request.param)
 
 
+def rounding(way: str) -> float:
+    """Return the share of the largest number by which a result in bfloat16 may be off.
+
+    Where the processor has no products in bfloat16, torch adds up patches in it, one rounding for each place.
+    """
+    return 2**-7 if way == "tiles" else 2**-6
+
+
 def in_bfloat16(layer: nn.Module, x: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         y: Tensor = layer(x)
@@ -296,7 +304,7 @@ def made(layer: nn.Module, seed: int = 0) -> Any:
     return layer
 
 
-def assert_near(found: Tensor | None, exact: Tensor | None, allowed: float = 2**-7) -> None:
+def assert_near(found: Tensor | None, exact: Tensor | None, allowed: float) -> None:
     assert found is not None
     assert exact is not None
     assert found.shape == exact.shape
@@ -330,14 +338,14 @@ def test_autocast_layers_and_their_gradients_are_near_the_exact_ones(name: str, 
     y, truth = in_bfloat16(layer, leaves[0]), exact(leaves[1])
     assert y.dtype == BF16
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert_near(y, truth)
+    assert_near(y, truth, rounding(way))
     grad = drawn(*y.shape, seed=2)
     found = torch.autograd.grad(y, (leaves[0], *layer.parameters()), grad.bfloat16())
     for mine, other in zip(
         found, torch.autograd.grad(truth, (leaves[1], *exact.parameters()), grad.double()), strict=True
     ):
         assert mine.dtype == F32
-        assert_near(mine, other)
+        assert_near(mine, other, rounding(way))
     if way == "tiles":
         assert found[1].stride() == layer.weight.stride()
         # Summed in float32 and never rounded to bfloat16.
@@ -522,7 +530,7 @@ def test_layers_kept_in_16_bits(transposed: bool, dtype: torch.dtype, way: str) 
     layer = made((nn.ConvTranspose2d if transposed else nn.Conv2d)(3, 8, 3)).to(dtype)
     exact = copy.deepcopy(layer).double()
     y = in_bfloat16(layer, drawn(1, 3, 20, 20))
-    assert_near(y, exact(drawn(1, 3, 20, 20).double()))
+    assert_near(y, exact(drawn(1, 3, 20, 20).double()), rounding(way))
     y.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == dtype for p in layer.parameters())
 
@@ -560,13 +568,13 @@ def test_what_stands_in_front_in_bfloat16(name: str, way: str) -> None:
     truth = exact(front(leaves[1], **more))
     assert y.dtype == BF16
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert_near(y, truth)
+    assert_near(y, truth, rounding(way))
     grad = drawn(*y.shape, seed=2)
     found = torch.autograd.grad(y, (leaves[0], *layer.parameters()), grad.bfloat16())
     expected = torch.autograd.grad(truth, (leaves[1], *exact.parameters()), grad.double())
     assert [g.dtype for g in found] == [BF16, *(p.dtype for p in layer.parameters())]
     for mine, other in zip(found, expected, strict=True):
-        assert_near(mine, other)
+        assert_near(mine, other, rounding(way))
 
 
 @pytest.mark.parametrize("name", FRONTED)

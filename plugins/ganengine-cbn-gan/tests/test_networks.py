@@ -170,7 +170,9 @@ def test_classes_start_apart_or_as_one() -> None:
     z = torch.randn(1, 6).expand(2, -1)
     for spread in (0.0, 0.5):
         G = built(16, class_spread=spread, g_filters=32, g_widest=32, classes=50)[0].eval()
-        assert torch.equal(*G(z, torch.tensor([0, 7])).split(1)) == (spread == 0)
+        first, second = G(z, torch.tensor([0, 7]))
+        # Not to the bit: a backend may round the samples of one batch differently.
+        assert torch.allclose(first, second, atol=1e-5) == (spread == 0)
         norm = G.blocks[0].norm1  # type: ignore[union-attr,index]
         for table, middle in ((norm.gamma, 1.0), (norm.beta, 0.0)):  # type: ignore[union-attr]
             assert table.mean().item() == pytest.approx(middle, abs=0.1)
