@@ -57,6 +57,7 @@ class Batches:
                 state=trainer.state,
                 rows=(ranks.rank() * share + start, count),
                 steps=trainer.players.steps,
+                signs=trainer.critics.augmentation is not None,
             )
             for start in range(0, share, length)
         ]

@@ -19,18 +19,32 @@ def decay_at(images: int, batch: int, half_life: int, rampup: float) -> float:
 
 
 class Average:
-    """The averaged copy of one network. It knows its tensors from the start: walking the modules took 3 ms a step."""
+    """The averaged copy of one network. It knows its tensors from the start: walking the modules took 3 ms a step.
+
+    Args:
+        network: what is followed.
+    """
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(False)
-        self._parameters = [parameter.detach() for parameter in self.network.parameters()]
+        self._network = copy.deepcopy(network).requires_grad_(False)
+        self._parameters = [parameter.detach() for parameter in self._network.parameters()]
         self._followed = [parameter.detach() for parameter in network.parameters()]
-        self._buffers = list(self.network.buffers())
+        self._buffers = list(self._network.buffers())
         self._copied = list(network.buffers())
+        self._behind = False
+
+    @property
+    def network(self) -> nn.Module:
+        """The average as it is now, with the buffers of the network that it follows."""
+        if self._behind:
+            # Only here, where somebody looks: they are many and small, and change with every pass.
+            with torch.no_grad():
+                torch._foreach_copy_(self._buffers, self._copied)
+            self._behind = False
+        return self._network
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Move towards the network: average = decay * average + (1 - decay) * network; buffers are copied."""
         torch._foreach_lerp_(self._parameters, self._followed, 1.0 - decay)
-        if self._buffers:
-            torch._foreach_copy_(self._buffers, self._copied)
+        self._behind = bool(self._buffers)

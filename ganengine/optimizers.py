@@ -40,20 +40,52 @@ def make_optimizer(recipe: Optimizer, parameters: list[nn.Parameter], classes: M
 
 
 def step_in_memory_order(optimizer: torch.optim.Adam) -> None:
-    """Have a fused Adam see channels-last tensors in the order in which they lie.
+    """Have a fused Adam see channels-last tensors in the order in which they lie, and look them up once.
 
     On the CPU it copies each gradient that is not contiguous, to and fro: 6.9 ms instead of 2.9 for 2 M parameters. The
-    step is elementwise, so views that are contiguous give the same numbers. State stays with the parameters.
+    step is elementwise, so views that are contiguous give the same numbers. State stays with the parameters; whoever
+    puts other tensors there says so by `forget`.
     """
-    collect = optimizer._init_group
+    optimizer._init_group = _InMemoryOrder(optimizer)  # type: ignore[method-assign]
 
-    def in_memory_order(group: dict[str, Any], *lists: list[Tensor]) -> Any:
-        complex_ones = collect(group, *lists)  # type: ignore[no-untyped-call]
+
+def forget(optimizer: Any) -> None:
+    """Have an optimizer look its state up anew, after other tensors were put there."""
+    if isinstance(lists := vars(optimizer).get("_init_group"), _InMemoryOrder):
+        lists.kept.clear()
+
+
+class _InMemoryOrder:
+    """The lists of tensors that a step of Adam is over, for `torch.optim.Adam._init_group`."""
+
+    def __init__(self, optimizer: torch.optim.Adam) -> None:
+        self._collect = optimizer._init_group
+        self.kept: dict[int, tuple[list[int], list[list[Tensor]]]] = {}
+        """By parameter group: where its parameters lay, and all lists but the gradients."""
+        optimizer.register_load_state_dict_post_hook(forget)
+
+    def __call__(self, group: dict[str, Any], *lists: list[Tensor]) -> Any:
+        members = group["params"]
+        gradients = [parameter.grad for parameter in members]
+        whole = all(gradient is not None for gradient in gradients)
+        places = [parameter.data_ptr() for parameter in members]  # whoever sets `.data` moves one
+        known_places, kept = self.kept.get(id(group), ([], []))
+        if whole and places == known_places:
+            known = iter(kept)
+            for place, tensors in enumerate(lists):
+                tensors += map(_as_it_lies, gradients) if place == GRADIENTS else next(known)
+            return False
+        complex_ones = self._collect(group, *lists)  # type: ignore[no-untyped-call]
         for tensors in lists:
-            tensors[:] = [_as_it_lies(tensor) for tensor in tensors]
+            tensors[:] = map(_as_it_lies, tensors)
+        if whole and not complex_ones:
+            others = [list(tensors) for place, tensors in enumerate(lists) if place != GRADIENTS]
+            self.kept[id(group)] = places, others
         return complex_ones
 
-    optimizer._init_group = in_memory_order  # type: ignore[method-assign]
+
+GRADIENTS = 1
+"""Their place among the lists, behind the parameters."""
 
 
 def _as_it_lies(tensor: Tensor) -> Tensor:

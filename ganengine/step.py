@@ -30,6 +30,7 @@ class Step:
         state: measured state by name, 0-d tensors on the device.
         rows: (index of the first sample in the global batch, size of the global batch).
         steps: how many optimizer steps each network has taken; `shared` compares with it.
+        signs: whether anybody wants the signs of D's logits.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Step:
         state: Mapping[str, Tensor] | None = None,
         rows: tuple[int, int] | None = None,
         steps: Mapping[str, int] | None = None,
+        signs: bool = True,
     ) -> None:
         self.networks = networks
         self.batch = batch
@@ -53,6 +55,7 @@ class Step:
         self.measures: dict[str, Tensor] = {}
         self.signs: list[Tensor] = []
         self._steps = steps or {}
+        self._wants_signs = signs
         self._shared: dict[str, tuple[Any, dict[str, int]]] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -189,7 +192,7 @@ class Step:
         """
         if real is not None:
             self.report(f"real{of}", game.readout(real))
-            signs = game.signs(real)
+            signs = game.signs(real) if self._wants_signs else None
             if signs is not None:
                 self.signs.append(signs)
         if fake is not None:

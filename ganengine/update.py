@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -193,10 +194,16 @@ def all_finite(gradients: Sequence[Tensor]) -> bool:
         return False
     if not small:
         return True
-    found = torch.zeros((), device=small[0].device)
+    found, factor = _marks(small[0].device)
     # What a gradient scaler does, by a factor of 1.
-    torch._amp_foreach_non_finite_check_and_unscale_(small, found, torch.ones_like(found))
+    torch._amp_foreach_non_finite_check_and_unscale_(small, found.zero_(), factor)
     return not found.item()
+
+
+@functools.cache
+def _marks(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what a gradient that is not finite is noted in, and a factor of 1."""
+    return torch.zeros((), device=device), torch.ones((), device=device)
 
 
 def measured(steps: Sequence[Step]) -> dict[str, Tensor]:

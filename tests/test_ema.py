@@ -62,6 +62,20 @@ def test_an_average_follows_its_network_and_copies_its_buffers() -> None:
         assert mine.data_ptr() != theirs.data_ptr()
 
 
+def test_buffers_are_copied_when_somebody_looks_after_an_update() -> None:
+    network = BatchNorm2d(2)
+    average = Average(network)
+    first = average.network.running_mean
+    network(torch.randn(4, 2, 3, 3))
+    assert float(average.network.running_mean.abs().sum()) == 0  # type: ignore[union-attr,operator]
+    average.update(0.5)
+    assert average.network.running_mean is first
+    assert torch.equal(first, network.running_mean)  # type: ignore[arg-type]
+    with torch.no_grad():
+        first.fill_(7.0)  # type: ignore[operator,union-attr]
+    assert float(average.network.running_mean[0]) == 7.0, "what is put there stays until the next update"  # type: ignore[index]
+
+
 def test_averaging_is_not_recorded_for_gradients() -> None:
     network = nn.Linear(2, 2)
     average = Average(network)

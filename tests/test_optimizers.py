@@ -90,3 +90,35 @@ def test_no_gradient_is_copied() -> None:
     events = profile.events() or []
     assert "aten::_fused_adam_" in {event.name for event in events}
     assert not [event.input_shapes for event in events if event.name == "aten::clone"]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "event", ["a gradient is missing", "a parameter lies elsewhere", "state is loaded", "one more group"]
+)
+def test_what_is_looked_up_once_is_looked_up_anew_when_it_changes(event: str, layout: torch.memory_format) -> None:
+    """Step by step beside torch's own, which looks everything up in every step."""
+    mine, plain = parameters(layout), parameters(layout)
+    both = [(mine, make_optimizer(Optimizer(0.1), mine, CLASSES)), (plain, torch.optim.Adam(plain, foreach=False))]
+    saved = None
+    for number in range(6):
+        for own, optimizer in both:
+            optimizer.param_groups[0]["lr"] = 0.1
+            for place, parameter in enumerate(own):
+                parameter.grad = torch.full_like(parameter, 0.5 + number - place)
+            if number == 3:
+                if event == "a gradient is missing":
+                    own[0].grad = None
+                elif event == "a parameter lies elsewhere":
+                    own[0].data = own[0].data.clone() + 1
+                elif event == "state is loaded":
+                    optimizer.load_state_dict(copy.deepcopy(saved[id(optimizer)]))  # type: ignore[index]
+                else:
+                    own.append(nn.Parameter(torch.ones(2, dtype=torch.float64)))
+                    own[-1].grad = torch.ones(2, dtype=torch.float64)
+                    optimizer.add_param_group({"params": [own[-1]], "lr": 0.2})
+            optimizer.step()
+        if number == 1:
+            saved = {id(optimizer): copy.deepcopy(optimizer.state_dict()) for _, optimizer in both}
+        for found, expected in zip(mine, plain, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

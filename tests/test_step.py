@@ -123,6 +123,10 @@ def test_logits_that_d_judged_by_are_logged_and_their_signs_kept() -> None:
     step.judged(adversarial("wasserstein"), real=torch.tensor([5.0]))
     assert float(step.reports["real"]) == 5.0
     assert len(step.signs) == 2
+    step = Step({}, step.batch, step.progress, 0, signs=False)
+    step.judged(game, real=torch.tensor([1.0]))
+    assert list(step.reports) == ["real"]
+    assert not step.signs, "nobody wants them"
 
 
 # -- shared forward passes ------------------------------------------------------------------------------------------

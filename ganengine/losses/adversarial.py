@@ -120,11 +120,11 @@ class Adversarial:
         Returns:
             [N], scaled, so that d = d_real + d_fake.
         """
-        return self._d_factor * self._term(logits, self._real, self._fake, self.smoothing, draws)
+        return _times(self._d_factor, self._term(logits, self._real, self._fake, self.smoothing, draws))
 
     def d_fake(self, logits: Logits, draws: Tensor | None = None) -> Tensor:
         """Return D's loss on generated samples, [N]; arguments as in `d_real`, for `fake_smoothing`."""
-        return self._d_factor * self._term(logits, self._fake, self._real, self.fake_smoothing, draws)
+        return _times(self._d_factor, self._term(logits, self._fake, self._real, self.fake_smoothing, draws))
 
     def d(
         self, real: Logits, fake: Logits, real_draws: Tensor | None = None, fake_draws: Tensor | None = None
@@ -134,13 +134,14 @@ class Adversarial:
         Raises:
             UserError: the batches have different sizes; use `d_real` and `d_fake` as two terms then.
         """
-        on_real, on_fake = self.d_real(real, real_draws), self.d_fake(fake, fake_draws)
+        on_real = self._term(real, self._real, self._fake, self.smoothing, real_draws)
+        on_fake = self._term(fake, self._fake, self._real, self.fake_smoothing, fake_draws)
         if on_real.shape != on_fake.shape:
             raise UserError(
                 f"d: expected as many real as fake samples, got {len(on_real)} and {len(on_fake)}."
                 " Return d_real and d_fake as two terms instead."
             )
-        return on_real + on_fake
+        return _times(self._d_factor, on_real + on_fake)
 
     def g(self, fake: Logits) -> Tensor:
         """Return G's loss, [N]. Labels are not smoothed for G."""
@@ -148,7 +149,7 @@ class Adversarial:
         if self.family.saturating:
             return -factor * patchgan_loss(fake, self._fake, mode=self.family.mode, reduction="none")
         target = self._real if self.generator_target is None else self.generator_target
-        return factor * patchgan_loss(fake, target, mode=self.family.generator_mode, reduction="none")
+        return _times(factor, patchgan_loss(fake, target, mode=self.family.generator_mode, reduction="none"))
 
     def readout(self, logits: Logits) -> Tensor:
         """Return what the log shows as D(x), 0-d and detached.
@@ -220,6 +221,10 @@ class Adversarial:
             raise UserError(f"{field}: expected a share in [0, 1) or a range (low, high) of such, got {smoothing}.")
         if high and self.family.mode not in ("bce", "ls"):
             raise UserError(f"{field}: {self.family.name} has no labels to smooth; use 0, or another family.")
+
+
+def _times(factor: float, loss: Tensor) -> Tensor:
+    return loss if factor == 1 else factor * loss
 
 
 def adversarial(name: str, **options: Any) -> Adversarial:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -42,13 +42,17 @@ def current() -> Context | None:
     return _stack[-1] if _stack else None
 
 
-@contextmanager
-def draw_context(context: Context) -> Iterator[Context]:
+class draw_context:  # noqa: N801  read as a function; a class of one's own is entered in half the time of a generator
     """Make `context` the one that keyed modules read."""
-    _stack.append(context)
-    try:
-        yield context
-    finally:
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> Context:
+        _stack.append(self._context)
+        return self._context
+
+    def __exit__(self, *_: object) -> None:
         _stack.pop()
 
 
@@ -77,7 +81,7 @@ def hold(networks: Iterable[object]) -> Iterator[None]:
 
 def scoped(context: Context, seed: int) -> Context:
     """Return a context like `context` whose draws follow from `seed` alone."""
-    return replace(context, seed=seed, calls={})
+    return Context(seed, context.first_sample, context.sample_seeds, context.statistics)
 
 
 def name_modules(networks: Mapping[str, object]) -> None:
