@@ -11,6 +11,7 @@ alternate in one process; after them the weights of all must be equal bit for bi
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import statistics
 import time
@@ -130,6 +131,7 @@ def main() -> None:
     careful, careful_networks = by_hand(trainer, settings, dataset, careful=True)
     ways = {"engine": trainer.round, "bare": bare, "careful": careful}
     times: dict[str, list[float]] = {name: [] for name in ways}
+    gc.freeze()  # as a run does
     for index in range(args.rounds + 5):
         # Another order every round: what comes after the bigger program finds colder caches.
         for name in random.Random(index).sample(sorted(ways), len(ways)):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -57,6 +58,7 @@ def serve(argv: Sequence[str]) -> None:
     with contextlib.redirect_stdout(sys.stderr), ranks.group():
         settings = parse(registry().variant(name), [*words, "--threads", "1", "--preview", "0"], "bench_ranks")
         trainer = Session.new(settings, Display(quiet=True)).trainer
+        gc.freeze()  # as a run does
 
         def train(steps: int) -> None:
             for _ in range(steps):

@@ -106,7 +106,7 @@ def share_board(
 
 
 def _wanted() -> bool:
-    stated = os.environ.get(SWITCH, "auto")
+    stated = os.environ.get(SWITCH) or "auto"
     if stated not in ("auto", "gloo"):
         raise UserError(f"{SWITCH}: expected auto or gloo, got {stated!r}.")
     built = library.load().reason is None and hasattr(torch.ops.ganengine, "board_sum")

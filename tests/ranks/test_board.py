@@ -136,6 +136,8 @@ def test_nobody_has_a_board_where_one_has_none(tmp_path: Path, monkeypatch: pyte
 def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(board.SWITCH, "gloo")
     assert share_board(0, 2, 1.0, lambda text: text, lambda here: here) is None
+    monkeypatch.setenv(board.SWITCH, "")
+    assert board._wanted(), "set to nothing is not set"
     monkeypatch.setenv(board.SWITCH, "pigeons")
     with pytest.raises(UserError, match="GANENGINE_RANK_MESSAGES: expected auto or gloo, got 'pigeons'"):
         share_board(0, 2, 1.0, lambda text: text, lambda here: here)
