@@ -20,7 +20,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ganengine.clock import Clock
     from ganengine.config import Budget
-    from ganengine.variant import Progress as At
+    from ganengine.trainer import Position as At
 
 T = TypeVar("T")
 

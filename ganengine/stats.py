@@ -18,7 +18,7 @@ class Means:
     def add(self, name: str, value: Tensor) -> None:
         """Count one value in; float64, so that many small steps do not drown."""
         # On the host a plain float costs a tenth of a 0-d tensor, and is the same number.
-        number = value.item() if value.device.type == "cpu" else value.detach().to(torch.float64)
+        number = value.item() if value.is_cpu else value.detach().to(torch.float64)
         self._sums[name] = self._sums[name] + number if name in self._sums else number
         self._counts[name] = self._counts.get(name, 0) + 1
 

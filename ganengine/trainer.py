@@ -151,7 +151,7 @@ class Trainer:
         with (
             self.interrupt.watching(),
             _frozen(),
-            self.display.running(self._goal(budget), self.progress(), self.clock),
+            self.display.running(self._goal(budget), self.position, self.clock),
         ):
             if self.position.step == 0:
                 self._preview()
@@ -208,7 +208,7 @@ class Trainer:
             self.observers.tell(
                 "step", StepRecord(self.position.step, self.position.images, {name: told[name] for name in losses})
             )
-        self.display.step(self.progress())
+        self.display.step(self.position)
 
     def _alone(self, due: Due, steps: Batches, losses: dict[str, Tensor]) -> None:
         for _ in range(due.repeats):

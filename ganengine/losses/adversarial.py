@@ -157,10 +157,8 @@ class Adversarial:
         The mean sigmoid where D's output is a probability (bce families), the mean raw score otherwise; with swapped
         labels both fall as a sample looks more real.
         """
-        maps = [m.detach().to(accumulation_dtype(m.dtype)) for m in as_maps(logits)]
-        if self.family.mode == "bce":
-            maps = [m.sigmoid() for m in maps]
-        means = [m.mean() for m in maps]  # as every sample's map has one size, also the mean of the samples' means
+        # As every sample's map has one size, also the mean of the samples' means.
+        means = [(m.sigmoid() if self.family.mode == "bce" else m).mean() for m in map(_read, as_maps(logits))]
         return means[0] if len(means) == 1 else torch.stack(means).mean()
 
     def signs(self, logits: Logits) -> Tensor | None:
@@ -221,6 +219,11 @@ class Adversarial:
             raise UserError(f"{field}: expected a share in [0, 1) or a range (low, high) of such, got {smoothing}.")
         if high and self.family.mode not in ("bce", "ls"):
             raise UserError(f"{field}: {self.family.name} has no labels to smooth; use 0, or another family.")
+
+
+def _read(logits: Tensor) -> Tensor:
+    found = logits.detach()
+    return found if found.dtype in (torch.float32, torch.float64) else found.float()
 
 
 def _times(factor: float, loss: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from ganengine.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from ganengine.nn.dropout import Dropout
@@ -15,6 +14,7 @@ MIXING = (nn.modules.batchnorm._BatchNorm, ConditionalBatchNorm2d, MinibatchStd,
 """Layers by which samples of a batch see each other."""
 DRAWING = (Dropout, nn.modules.dropout._DropoutNd)
 """Layers whose draws belong to a place in the batch."""
+ACROSS = MIXING + DRAWING
 
 
 def together(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
@@ -38,13 +38,13 @@ def together(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
 
 
 def _samples_are_apart(network: nn.Module) -> bool:
-    return not any(
-        isinstance(module, MIXING + DRAWING) or _moves_on(module) or parametrize.is_parametrized(module)
-        for module in network.modules()
-    )
+    """Asked in every step, and so without torch's walk over modules, which makes a name for each."""
+    kept = not (isinstance(network, ACROSS) or _moves_on(network) or "parametrizations" in network._modules)
+    return kept and all(_samples_are_apart(part) for part in network._modules.values() if part is not None)
 
 
 def _moves_on(module: nn.Module) -> bool:
     """Whether a layer's state may change with every pass: running statistics, torch's older spectral norm (a hook)."""
-    tracks = isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats
-    return tracks or bool(module._forward_pre_hooks)
+    if module._forward_pre_hooks:
+        return True
+    return isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats
