@@ -264,7 +264,11 @@ def gathered(x: Tensor) -> Tensor:
 
     Gradients: any order; a gradient adds up what every rank's loss owes to this rank's x.
     """
-    return x.unsqueeze(0) if _world == 1 else cast(Tensor, _Gather.apply(x))  # type: ignore[no-untyped-call]
+    if _world == 1:
+        return x.unsqueeze(0)
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return _everywhere(x)
+    return cast(Tensor, _Gather.apply(x))  # type: ignore[no-untyped-call]
 
 
 def whole(rows: Tensor) -> Tensor:

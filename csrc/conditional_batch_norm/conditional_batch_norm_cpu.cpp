@@ -48,27 +48,73 @@ Problem<T> describe_problem(const Shape& shape, const Tensor& x, const Tensor& o
   return p;
 }
 
-std::tuple<Tensor, Tensor> statistics_cpu(const Tensor& x_any) {  // [N, C, ...]
+// Mean, biased variance and count, [3, C].
+Tensor statistics_cpu(const Tensor& x_any) {  // [N, C, ...]
   check_data(kOp, "x", x_any);
   check(x_any.dim() >= 2, kOp, "expected x [N, C, ...], got ", describe(x_any.sizes()));
   const Shape shape = shape_of(x_any);
   const Tensor x = laid_out(x_any, shape);
   const ScalarType wide = accumulation_type(x.scalar_type());
-  const Tensor mean = empty_dense({shape.c}, wide), var = empty_dense({shape.c}, wide);
+  const Tensor found = empty_dense({3, shape.c}, wide);
   if (x.numel() == 0) {
-    clear(mean), clear(var);
-    return {mean, var};
+    clear(found);
+    return found;
   }
   visit(x.scalar_type(), [&](auto element) {
     using T = decltype(element);
-    // Tables and result are not looked at: mean and var stand in for them.
-    auto p = describe_problem<T>(shape, x, mean, mean, mean, {}, mean, var, true, 0, 1, 1);
-    const Kernels<T> k = kernels(p);
+    using A = Accumulator<T>;
+    // Tables and result are not looked at: what is found stands in for them.
+    auto p = describe_problem<T>(shape, x, found, found, found, {}, found, found, true, 0, 1, 1);
+    p.var = p.mean + p.c;
     p.stream = true;  // nothing is to be fetched for a result
+    std::fill_n(p.var + p.c, p.c, static_cast<A>(p.n * p.m));
+    const Kernels<T> k = kernels(p);
     if (p.rows_layout) return statistics_rows(p, k);
     parallel_for(p.c, grain(p.n * p.m), [&](int64_t begin, int64_t end) { k.statistics_planes(p, begin, end); });
   });
-  return {mean, var};
+  return found;
+}
+
+// Merges the statistics of ranks, [ranks, 3, C], in their order; in double, so that every rank gets the same bits.
+template <typename A>
+void pool(const A* everywhere, int64_t ranks, int64_t channels, A* mean, A* var, A* unbiased, A* count) {
+  *count = A(0);
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto at = [&](int64_t rank, int64_t row) {
+      return static_cast<double>(everywhere[(rank * 3 + row) * channels + c]);
+    };
+    double total = 0, m = 0, v = 0;
+    for (int64_t r = 0; r < ranks; ++r) total += at(r, 2);
+    const double divisor = std::max(total, 1.0);
+    for (int64_t r = 0; r < ranks; ++r) m += at(r, 2) / divisor * at(r, 0);
+    for (int64_t r = 0; r < ranks; ++r) {
+      const double off = at(r, 0) - m;
+      v += at(r, 2) / divisor * (at(r, 1) + off * off);
+    }
+    mean[c] = static_cast<A>(m), var[c] = static_cast<A>(v);
+    unbiased[c] = static_cast<A>(v * (total / std::max(total - 1, 1.0)));
+    if (c == 0) *count = static_cast<A>(total);
+  }
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> pooled_cpu(const Tensor& everywhere_any) {  // [ranks, 3, C]
+  const ScalarType type = everywhere_any.scalar_type();
+  check(type == ScalarType::Float || type == ScalarType::Double, kOp, "expected everywhere to be float32 or float64");
+  check(everywhere_any.dim() == 3 && everywhere_any.size(1) == 3, kOp, "expected everywhere [ranks, 3, C], got ",
+        describe(everywhere_any.sizes()));
+  const Tensor everywhere = dense(everywhere_any);
+  const int64_t ranks = everywhere.size(0), channels = everywhere.size(2);
+  const Tensor mean = empty_dense({channels}, type), var = empty_dense({channels}, type);
+  const Tensor unbiased = empty_dense({channels}, type);
+  const Tensor count = empty_dense(torch::headeronly::IntHeaderOnlyArrayRef(), type);
+  const auto run = [&](auto element) {
+    using A = decltype(element);
+    pool(static_cast<const A*>(everywhere.const_data_ptr()), ranks, channels, static_cast<A*>(mean.mutable_data_ptr()),
+         static_cast<A*>(var.mutable_data_ptr()), static_cast<A*>(unbiased.mutable_data_ptr()),
+         static_cast<A*>(count.mutable_data_ptr()));
+  };
+  type == ScalarType::Double ? run(double{}) : run(float{});
+  return {mean, var, unbiased, count};
 }
 
 std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x_any,                      // [N, C, ...]
@@ -134,11 +180,79 @@ std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_any,  // like
   return {grad_x, grad_gamma, grad_beta};
 }
 
+std::tuple<Tensor, Tensor, Tensor> sums_cpu(const Tensor& grad_any,  // like x
+                                            const Tensor& x_any, const Tensor& gamma_any, const Tensor& beta_any,
+                                            const std::optional<Tensor>& labels_any, const Tensor& mean_any,
+                                            const Tensor& var_any, double eps, double slope) {
+  check_inputs(x_any, gamma_any, beta_any, labels_any);
+  check_statistics(mean_any, var_any, x_any);
+  check_grad(grad_any, x_any);
+  const Shape shape = shape_of(x_any);
+  const Tensor x = laid_out(x_any, shape);
+  const Tensor grad = laid_out(grad_any, shape);
+  const Tensor gamma = dense(gamma_any), beta = dense(beta_any);
+  const Tensor mean = dense(mean_any), var = dense(var_any);
+  const std::vector<int64_t> labels = read_labels(labels_any, gamma.size(0));
+  const Tensor grad_gamma = empty_dense(gamma.sizes(), gamma.scalar_type());
+  const Tensor grad_beta = empty_dense(beta.sizes(), beta.scalar_type());
+  const Tensor sums = empty_dense({2, shape.c}, ScalarType::Double);
+  clear(grad_gamma), clear(grad_beta), clear(sums);
+  if (x.numel() == 0) return {grad_gamma, grad_beta, sums};
+  visit(x.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    using A = Accumulator<T>;
+    // There is no result like x, and nothing to be fetched for it: grad_gamma stands in.
+    auto p = describe_problem<T>(shape, x, grad_gamma, gamma, beta, labels, mean, var, true, eps, slope, 2);
+    p.stream = true;
+    p.grad = static_cast<const T*>(grad.const_data_ptr());
+    p.grad_gamma = static_cast<A*>(grad_gamma.mutable_data_ptr());
+    p.grad_beta = static_cast<A*>(grad_beta.mutable_data_ptr());
+    p.sums = static_cast<double*>(sums.mutable_data_ptr());
+    run_sums(p);
+  });
+  return {grad_gamma, grad_beta, sums};
+}
+
+Tensor input_cpu(const Tensor& grad_any,  // like x
+                 const Tensor& x_any, const Tensor& gamma_any, const Tensor& beta_any,
+                 const std::optional<Tensor>& labels_any, const Tensor& mean_any, const Tensor& var_any,
+                 const Tensor& sums_any,   // [2, C]
+                 const Tensor& count_any,  // []
+                 double eps, double slope) {
+  check_inputs(x_any, gamma_any, beta_any, labels_any);
+  check_statistics(mean_any, var_any, x_any);
+  check_grad(grad_any, x_any);
+  check(sums_any.scalar_type() == ScalarType::Double, kOp, "expected sums to be float64");
+  check_tensor(kOp, "sums", sums_any, {2, x_any.size(1)}, ScalarType::Double, x_any);
+  check_tensor(kOp, "count", count_any, {}, accumulation_type(x_any.scalar_type()), x_any);
+  const Shape shape = shape_of(x_any);
+  const Tensor x = laid_out(x_any, shape);
+  const Tensor grad = laid_out(grad_any, shape);
+  const Tensor gamma = dense(gamma_any), beta = dense(beta_any);
+  const Tensor mean = dense(mean_any), var = dense(var_any), sums = dense(sums_any);
+  const std::vector<int64_t> labels = read_labels(labels_any, gamma.size(0));
+  const Tensor grad_x = empty_as(x, shape);
+  if (x.numel() == 0) return grad_x;
+  visit(x.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    using A = Accumulator<T>;
+    auto p = describe_problem<T>(shape, x, grad_x, gamma, beta, labels, mean, var, true, eps, slope, 2);
+    p.grad = static_cast<const T*>(grad.const_data_ptr());
+    p.sums = static_cast<double*>(sums.mutable_data_ptr());
+    p.count = static_cast<double>(*static_cast<const A*>(count_any.const_data_ptr()));
+    run_input(p);
+  });
+  return grad_x;
+}
+
 }  // namespace
 }  // namespace ganengine::conditional_batch_norm
 
 STABLE_TORCH_LIBRARY_IMPL(ganengine, CPU, m) {
   m.impl("conditional_batch_norm", TORCH_BOX(&ganengine::conditional_batch_norm::forward_cpu));
   m.impl("conditional_batch_norm_statistics", TORCH_BOX(&ganengine::conditional_batch_norm::statistics_cpu));
+  m.impl("conditional_batch_norm_pooled", TORCH_BOX(&ganengine::conditional_batch_norm::pooled_cpu));
   m.impl("conditional_batch_norm_backward", TORCH_BOX(&ganengine::conditional_batch_norm::backward_cpu));
+  m.impl("conditional_batch_norm_sums", TORCH_BOX(&ganengine::conditional_batch_norm::sums_cpu));
+  m.impl("conditional_batch_norm_input", TORCH_BOX(&ganengine::conditional_batch_norm::input_cpu));
 }

@@ -23,6 +23,9 @@ namespace ganengine::conditional_batch_norm {
 // Leaky with slope 1 is none.
 enum class Activation { relu, leaky };
 
+// Which of the two passes over x a backward call makes.
+enum class Passes { both, sums, input };
+
 // One call of the op, forward or backward.
 template <typename T>
 struct Problem {
@@ -36,6 +39,9 @@ struct Problem {
   const int64_t* labels;  // [N], which of the rows; null: that of the sample's number
   A *mean, *var;          // [C]
   A *grad_gamma, *grad_beta;
+  double* sums;  // [2, C], of gamma g and of gamma g (x - mean), g the gradient of z: the first pass makes them, and
+  double count;  // the second takes them: of so many values per channel, which may be more than this problem's own
+  Passes passes;
   bool batch_statistics;
   double eps, slope;
   int64_t block;  // channels whose data fit into a core's cache
@@ -54,7 +60,7 @@ struct Kernels {
   void (*statistics_planes)(const Problem<T>&, int64_t, int64_t);
   void (*forward)(const Problem<T>&, int64_t, int64_t);
   void (*sums_rows)(const Problem<T>&, int64_t, int64_t, A*);
-  void (*settle_rows)(const Problem<T>&, int64_t, int64_t, const A*, A*, A*);
+  void (*settle_rows)(const Problem<T>&, int64_t, int64_t, const A*);
   void (*backward_planes)(const Problem<T>&, int64_t, int64_t);
   void (*backward_rows)(const Problem<T>&, int64_t, int64_t, const A*, const A*);
 };
@@ -65,6 +71,13 @@ inline void settle(double first, double second, double shift, double count, A* m
   const double off = first / count, v = second / count - off * off;
   *mean = static_cast<A>(shift + off);
   *var = static_cast<A>(v < 0 ? 0 : v);
+}
+
+// How the statistics of channel c pull at grad_x = g scale - (offset + (x - mean) pull).
+template <typename T, typename A = Accumulator<T>>
+inline void pull_of(const Problem<T>& p, int64_t c, double rstd, A* offset, A* pull) {
+  *offset = static_cast<A>(rstd * p.sums[c] / p.count);
+  *pull = static_cast<A>(rstd * rstd * rstd * p.sums[p.c + c] / p.count);
 }
 
 }  // namespace ganengine::conditional_batch_norm
@@ -151,22 +164,53 @@ void run_forward(const Problem<T>& p) {
   parallel_for(items, grain(p.n * p.c * p.m / items), [&](int64_t begin, int64_t end) { k.forward(p, begin, end); });
 }
 
+// The first pass of the gradient: gradients of gamma and beta, and p.sums.
 template <typename T>
-void run_backward(const Problem<T>& p) {
+void run_sums(Problem<T> p) {
   using A = Accumulator<T>;
   const Kernels<T> k = kernels(p);
   if (!p.rows_layout) {
+    p.passes = Passes::sums;
     parallel_for(p.c, grain(p.n * p.m), [&](int64_t begin, int64_t end) { k.backward_planes(p, begin, end); });
     return;
   }
   const int64_t parts = p.n * p.parts;
-  const std::unique_ptr<A[]> sums(new A[parts * 2 * p.c]), offset(new A[p.c]), pull(new A[p.c]);
+  const std::unique_ptr<A[]> found(new A[parts * 2 * p.c]);
   parallel_for(parts, grain(p.n * p.c * p.m / parts),
-               [&](int64_t begin, int64_t end) { k.sums_rows(p, begin, end, sums.get()); });
-  parallel_for(p.c, grain(p.n),
-               [&](int64_t begin, int64_t end) { k.settle_rows(p, begin, end, sums.get(), offset.get(), pull.get()); });
+               [&](int64_t begin, int64_t end) { k.sums_rows(p, begin, end, found.get()); });
+  parallel_for(p.c, grain(p.n), [&](int64_t begin, int64_t end) { k.settle_rows(p, begin, end, found.get()); });
+}
+
+// The second pass: grad_x, with p.sums as they are.
+template <typename T>
+void run_input(Problem<T> p) {
+  using A = Accumulator<T>;
+  const Kernels<T> k = kernels(p);
+  if (!p.rows_layout) {
+    p.passes = Passes::input;
+    parallel_for(p.c, grain(p.n * p.m), [&](int64_t begin, int64_t end) { k.backward_planes(p, begin, end); });
+    return;
+  }
+  const std::unique_ptr<A[]> offset(new A[p.c]), pull(new A[p.c]);
+  for (int64_t c = 0; c < p.c; ++c) pull_of(p, c, p.rstd(c), &offset[c], &pull[c]);
   parallel_for(p.n * p.m, grain(p.c),
                [&](int64_t begin, int64_t end) { k.backward_rows(p, begin, end, offset.get(), pull.get()); });
+}
+
+// Both passes: planes go from one to the other by blocks of channels, which then lie in the cache.
+template <typename T>
+void run_backward(Problem<T> p) {
+  const std::unique_ptr<double[]> sums(new double[2 * p.c]);
+  p.sums = sums.get();
+  p.count = static_cast<double>(p.n * p.m);
+  if (p.rows_layout) {
+    run_sums(p);
+    run_input(p);
+    return;
+  }
+  const Kernels<T> k = kernels(p);
+  p.passes = Passes::both;
+  parallel_for(p.c, grain(p.n * p.m), [&](int64_t begin, int64_t end) { k.backward_planes(p, begin, end); });
 }
 
 }  // namespace

@@ -352,11 +352,9 @@ GANENGINE_INLINE void differentiate_plane(const Problem<T>& p, int64_t at, A mea
   }
 }
 
-// Adds the sums g and gx [N, width] of channels [c, c + width) to the gradients of gamma and beta, and makes of them
-// what pulls at grad_x.
+// Adds the sums g and gx [N, width] of channels [c, c + width) to the gradients of gamma and beta, and makes p.sums.
 template <typename T, typename A = Accumulator<T>>
-void settle_sums(const Problem<T>& p, int64_t c, int64_t width, const A* rstd, const A* g, const A* gx, A* offset,
-                 A* pull) {
+void settle_sums(const Problem<T>& p, int64_t c, int64_t width, const A* rstd, const A* g, const A* gx) {
   double of_g[kBlock] = {}, of_gx[kBlock] = {};
   for (int64_t i = 0; i < p.n; ++i) {
     const int64_t at = p.row(i) * p.c + c;
@@ -367,11 +365,48 @@ void settle_sums(const Problem<T>& p, int64_t c, int64_t width, const A* rstd, c
     for (int64_t k = 0; k < width; ++k) of_g[k] += static_cast<double>(gamma[k]) * gi[k];
     for (int64_t k = 0; k < width; ++k) of_gx[k] += static_cast<double>(gamma[k]) * gxi[k];
   }
-  const double count = static_cast<double>(p.n * p.m);
-  for (int64_t k = 0; k < width; ++k) {
-    const double r = rstd[k];
-    offset[k] = static_cast<A>(r * of_g[k] / count);
-    pull[k] = static_cast<A>(r * r * r * of_gx[k] / count);
+  for (int64_t k = 0; k < width; ++k) p.sums[c + k] = of_g[k], p.sums[p.c + c + k] = of_gx[k];
+}
+
+// The first pass over channels [c, c + width), of which g and gx [N, width] are memory.
+template <Activation kActivation, typename T, typename A = Accumulator<T>>
+void sum_block(const Problem<T>& p, int64_t c, int64_t width, const A* rstd, A* g, A* gx) {
+  for (int64_t i = 0; i < p.n; ++i) {
+    const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
+    const int64_t next = i + 1 < p.n ? p.c * p.m : 0;
+    const auto fetch = [&](int64_t plane) {
+      prefetch_plane(p.x + plane + next, p.m);
+      prefetch_plane(p.grad + plane + next, p.m);
+      if (!p.stream) prefetch_plane(p.out + plane, p.m);
+    };
+    int64_t k = 0;
+#if GANENGINE_SUMS_SMALL_PLANES
+    for (; is_small_plane(p) && k + kLanes<A> <= width; k += kLanes<A>) {
+      sum_small_planes<kActivation>(p, at + k * p.m, c + k, row + k, rstd + k, fetch, g + i * width + k,
+                                    gx + i * width + k);
+    }
+#endif
+    for (; k < width; ++k) {
+      const int64_t plane = at + k * p.m;
+      fetch(plane);
+      sum_plane<kActivation>(p, plane, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k], g + i * width + k,
+                             gx + i * width + k);
+    }
+  }
+  settle_sums(p, c, width, rstd, g, gx);
+}
+
+// The second pass over channels [c, c + width).
+template <Activation kActivation, typename T, typename A = Accumulator<T>>
+void differentiate_block(const Problem<T>& p, int64_t c, int64_t width, const A* rstd) {
+  A offset[kBlock], pull[kBlock];
+  for (int64_t k = 0; k < width; ++k) pull_of(p, c + k, rstd[k], offset + k, pull + k);
+  for (int64_t i = p.n - 1; i >= 0; --i) {
+    const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
+    for (int64_t k = 0; k < width; ++k) {
+      differentiate_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k],
+                                       offset[k], pull[k]);
+    }
   }
 }
 
@@ -381,38 +416,10 @@ void backward_planes(const Problem<T>& p, int64_t begin, int64_t end) {
   const std::unique_ptr<A[]> g(new A[p.n * p.block]), gx(new A[p.n * p.block]);
   for (int64_t c = begin; c < end; c += p.block) {
     const int64_t width = end - c < p.block ? end - c : p.block;
-    A rstd[kBlock], offset[kBlock], pull[kBlock];
+    A rstd[kBlock];
     for (int64_t k = 0; k < width; ++k) rstd[k] = p.rstd(c + k);
-    for (int64_t i = 0; i < p.n; ++i) {
-      const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
-      const int64_t next = i + 1 < p.n ? p.c * p.m : 0;
-      const auto fetch = [&](int64_t plane) {
-        prefetch_plane(p.x + plane + next, p.m);
-        prefetch_plane(p.grad + plane + next, p.m);
-        if (!p.stream) prefetch_plane(p.out + plane, p.m);
-      };
-      int64_t k = 0;
-#if GANENGINE_SUMS_SMALL_PLANES
-      for (; is_small_plane(p) && k + kLanes<A> <= width; k += kLanes<A>) {
-        sum_small_planes<kActivation>(p, at + k * p.m, c + k, row + k, rstd + k, fetch, &g[i * width + k],
-                                      &gx[i * width + k]);
-      }
-#endif
-      for (; k < width; ++k) {
-        const int64_t plane = at + k * p.m;
-        fetch(plane);
-        sum_plane<kActivation>(p, plane, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k], &g[i * width + k],
-                               &gx[i * width + k]);
-      }
-    }
-    settle_sums(p, c, width, rstd, g.get(), gx.get(), offset, pull);
-    for (int64_t i = p.n - 1; i >= 0; --i) {
-      const int64_t at = (i * p.c + c) * p.m, row = p.row(i) * p.c + c;
-      for (int64_t k = 0; k < width; ++k) {
-        differentiate_plane<kActivation>(p, at + k * p.m, p.mean[c + k], p.gamma[row + k] * rstd[k], p.beta[row + k],
-                                         offset[k], pull[k]);
-      }
-    }
+    if (p.passes != Passes::input) sum_block<kActivation>(p, c, width, rstd, g.get(), gx.get());
+    if (p.passes != Passes::sums) differentiate_block<kActivation>(p, c, width, rstd);
   }
   if (p.stream) finish_streaming();
 }
@@ -523,30 +530,38 @@ void forward_rows(const Problem<T>& p, int64_t begin, int64_t end) {
   if (p.stream) finish_streaming();
 }
 
+// Adds the sums over `rows` rows from element `at`, of a vector of channels from c on, to g and gx. `lanes`: how many
+// channels, where fewer than a vector holds.
+template <Activation kActivation, typename T, typename A = Accumulator<T>, typename... Lanes>
+GANENGINE_INLINE void sum_group(const Problem<T>& p, const Tables<T>& tables, int64_t at, int64_t rows, int64_t c, A* g,
+                                A* gx, Lanes... lanes) {
+  const A slope = static_cast<A>(p.slope);
+  const Vector<A> mu = load(p.mean + c, lanes...), a = load(&tables.scale[c], lanes...);
+  const Vector<A> b = load(tables.shift + c, lanes...);
+  Vector<A> s{}, t{};
+  for (int64_t j = 0; j < rows; ++j) {
+    const Vector<A> centred = load(p.x + at + j * p.c + c, lanes...) - mu;
+    const Vector<A> grad =
+        activated_gradient<kActivation>(load(p.grad + at + j * p.c + c, lanes...), fma(centred, a, b), slope);
+    s += grad;
+    t = fma(grad, centred, t);
+  }
+  store(g + c, load(g + c, lanes...) + s, lanes...);
+  store(gx + c, load(gx + c, lanes...) + t, lanes...);
+}
+
 // Sums over the rows [begin, end) of sample i, into g and gx [C].
 template <Activation kActivation, typename T, typename A = Accumulator<T>>
 void sum_rows(const Problem<T>& p, Tables<T>& tables, int64_t i, int64_t begin, int64_t end, A* g, A* gx) {
   constexpr int64_t kGroup = 4;
-  const A slope = static_cast<A>(p.slope);
   tables.select(p, i);
   for (int64_t c = 0; c < p.c; ++c) g[c] = gx[c] = 0;
   for (int64_t r = begin; r < end; r += kGroup) {
     const int64_t rows = end - r < kGroup ? end - r : kGroup;
     const int64_t at = (i * p.m + r) * p.c;
-    for (int64_t c = 0; c < p.c; c += kLanes<A>) {
-      const int64_t k = p.c - c < kLanes<A> ? p.c - c : kLanes<A>;
-      const Vector<A> mu = load(p.mean + c, k), a = load(&tables.scale[c], k), b = load(tables.shift + c, k);
-      Vector<A> s{}, t{};
-      for (int64_t j = 0; j < rows; ++j) {
-        const Vector<A> centred = load(p.x + at + j * p.c + c, k) - mu;
-        const Vector<A> grad =
-            activated_gradient<kActivation>(load(p.grad + at + j * p.c + c, k), fma(centred, a, b), slope);
-        s += grad;
-        t = fma(grad, centred, t);
-      }
-      store(g + c, load(g + c, k) + s, k);
-      store(gx + c, load(gx + c, k) + t, k);
-    }
+    int64_t c = 0;
+    for (; c + kLanes<A> <= p.c; c += kLanes<A>) sum_group<kActivation>(p, tables, at, rows, c, g, gx);
+    if (c < p.c) sum_group<kActivation>(p, tables, at, rows, c, g, gx, p.c - c);
   }
 }
 
@@ -561,10 +576,9 @@ void sums_rows(const Problem<T>& p, int64_t begin, int64_t end, Accumulator<T>* 
   }
 }
 
-// Merges the parts of channels [begin, end): gradients of gamma and beta, and what pulls at grad_x.
+// Merges the parts of channels [begin, end): gradients of gamma and beta, and p.sums.
 template <typename T>
-void settle_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumulator<T>* parts, Accumulator<T>* offset,
-                 Accumulator<T>* pull) {
+void settle_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumulator<T>* parts) {
   using A = Accumulator<T>;
   const std::unique_ptr<A[]> g(new A[p.n * kBlock]), gx(new A[p.n * kBlock]);
   for (int64_t c = begin; c < end; c += kBlock) {
@@ -582,7 +596,7 @@ void settle_rows(const Problem<T>& p, int64_t begin, int64_t end, const Accumula
         gx[i * width + k] = static_cast<A>(gx_sum);
       }
     }
-    settle_sums(p, c, width, rstd, g.get(), gx.get(), offset + c, pull + c);
+    settle_sums(p, c, width, rstd, g.get(), gx.get());
   }
 }
 

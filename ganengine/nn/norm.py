@@ -18,12 +18,17 @@ from ganengine.ops import dispatch
 from ganengine.ops.checks import accumulation_dtype, widened
 from ganengine.ops.conditional_batch_norm import (
     OP,
-    call_backward,
     call_forward,
+    call_input,
+    call_pooled,
     call_statistics,
+    call_sums,
+    move,
     reference,
-    reference_backward,
+    reference_input,
+    reference_pooled,
     reference_statistics,
+    reference_sums,
 )
 from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.registration import differentiate, traced
@@ -103,10 +108,8 @@ class Shared:
     """Statistics [C] of all ranks' batch, as constants."""
 
     mean: Tensor
-    var: Tensor
-    """Biased."""
-    count: Tensor
-    """Values per channel, 0-d."""
+    unbiased: Tensor
+    """Variance; the biased one where a channel has one value."""
 
 
 def norm_over_ranks(
@@ -114,13 +117,13 @@ def norm_over_ranks(
 ) -> tuple[Tensor, Shared]:
     """Return what `ganengine.ops.conditional_batch_norm` gives for all ranks' x together, this rank's share of it.
 
-    Forward each rank takes its own mean and variance (one op), they are put together (one message), and the op applies
-    them as given. Backward the op gives the gradients with the statistics as constants; how the statistics depend on x
-    takes two sums over all ranks (one message), and is one more pass:
+    Forward each rank takes mean, variance and count of its share (one op), all are sent (one message) and put together
+    (one op), and the op applies them as given. Backward one pass gives the gradients of gamma and beta and two sums per
+    channel over this rank's samples; those are added up over all ranks (one message), and another pass gives that of x:
 
-        grad_x = rstd_c (gamma_nc gz - (1/M) sum_k (gamma_kc grad_beta_kc + xn gamma_kc grad_gamma_kc))
+        grad_x = rstd_c (gamma_nc gz - 1/M sum over n of gamma_nc (grad_beta_nc + xn grad_gamma_nc))
 
-    k over the rows of the tables, whose gradients are the sums over this rank's samples; the sum is over all ranks'.
+    n and M are those of all ranks' batch.
 
     Args:
         x: [N, C, ...], this rank's share.
@@ -143,52 +146,56 @@ class _NormOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, labels: Tensor | None, eps: float, slope: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        statistics, apply, _ = _implementation(x)
-        mean, var = statistics(x)
-        mean, var, count = ranks.pooled(mean, var, _values(x))
-        total = count[0] if isinstance(count, Tensor) else mean.new_tensor(count)
-        y, _, _ = apply(x, gamma, beta, labels, mean, var, eps, slope)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ops = _operations(x)
+        mean, var, unbiased, count = ops.pooled(ranks.gathered(ops.statistics(x)))
+        y, _, _ = ops.apply(x, gamma, beta, labels, mean, var, eps, slope)
         ctx.eps, ctx.slope = eps, slope
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(mean, var, total)
-        ctx.save_for_backward(x, gamma, beta, labels, mean, var, total)
-        return y, mean, var, total
+        ctx.mark_non_differentiable(mean, unbiased)
+        ctx.save_for_backward(x, gamma, beta, labels, mean, var, count)
+        return y, mean, unbiased
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor | None, *others: None) -> tuple[Tensor | None, ...]:
         if grad_y is None:
             return (None,) * 6
-        x, gamma, beta, labels, mean, var, total = ctx.saved_tensors
+        *given, count = ctx.saved_tensors
         eps, slope = ctx.eps, ctx.slope
+        of_x, of_gamma, of_beta = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
+            x, gamma, beta, labels, _, _ = given
 
             def formula(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor]:
-                m, v = reference_statistics(x)
+                m, v, _ = reference_statistics(x)
                 m, v, _ = ranks.pooled(m, v, _values(x))
                 return (reference(x, gamma, beta, labels, m, v, eps, slope)[0],)
 
-            higher = differentiate(formula, (x, gamma, beta), ctx.needs_input_grad[:3], (grad_y,))
+            higher = differentiate(formula, (x, gamma, beta), (of_x, of_gamma, of_beta), (grad_y,))
             return (*higher, None, None, None)
-        _, apply, backward = _implementation(x)
-        grad_x, grad_gamma, grad_beta = backward(grad_y, x, gamma, beta, labels, mean, var, False, eps, slope)
-        if ctx.needs_input_grad[0]:
-            sums = ranks.summed(torch.stack(((gamma * grad_beta).sum(0), (gamma * grad_gamma).sum(0))))
-            # -sums / M rstd and -sums / M rstd^2: as shift and scale of the op that centres x.
-            rstd = torch.rsqrt(var + eps)
-            shift, scale = (sums * (rstd / -total)).unsqueeze(1).unbind()
-            pulled, _, _ = apply(x, scale * rstd, shift, one_class(x), mean, torch.ones_like(var), 0.0, 1.0)
-            grad_x.add_(pulled)
-        found = (grad_x, grad_gamma, grad_beta)
-        needed = (grad if n else None for grad, n in zip(found, ctx.needs_input_grad, strict=False))
-        return (*needed, None, None, None)
+        ops = _operations(given[0])
+        grad_gamma, grad_beta, sums = ops.sums(grad_y, *given, eps, slope)
+        grad_x = ops.input(grad_y, *given, ranks.summed(sums), count, eps, slope) if of_x else None
+        return grad_x, grad_gamma if of_gamma else None, grad_beta if of_beta else None, None, None, None
 
 
-def _implementation(x: Tensor) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """Return what takes statistics, applies them and differentiates: the ops, or the formulas in plain PyTorch."""
-    if dispatch.takes_op(OP, x.device.type):
-        return call_statistics, call_forward, call_backward
-    return reference_statistics, reference, reference_backward
+@dataclass(frozen=True)
+class _Operations:
+    """Takes a share's statistics, puts those of all ranks together, applies them; makes the gradient's two passes."""
+
+    statistics: Callable[..., Tensor]
+    pooled: Callable[..., tuple[Tensor, ...]]
+    apply: Callable[..., tuple[Tensor, ...]]
+    sums: Callable[..., tuple[Tensor, ...]]
+    input: Callable[..., Tensor]
+
+
+_OPS = _Operations(call_statistics, call_pooled, call_forward, call_sums, call_input)
+_FORMULAS = _Operations(reference_statistics, reference_pooled, reference, reference_sums, reference_input)
+
+
+def _operations(x: Tensor) -> _Operations:
+    return _OPS if dispatch.takes_op(OP, x.device.type) else _FORMULAS
 
 
 def _values(x: Tensor) -> int:
@@ -198,11 +205,8 @@ def _values(x: Tensor) -> int:
 @torch.no_grad()
 def follow(running_mean: Tensor | None, running_var: Tensor | None, shared: Shared, momentum: float) -> None:
     """Move running statistics, where there are any, towards those of a batch; the variance towards the unbiased one."""
-    if running_mean is None or running_var is None:
-        return
-    unbiased = shared.var * (shared.count / (shared.count - 1).clamp(min=1))
-    running_mean.lerp_(shared.mean.to(running_mean.dtype), momentum)
-    running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    if running_mean is not None and running_var is not None:
+        move(running_mean, running_var, shared.mean, shared.unbiased, momentum)
 
 
 def batch_norm_over_ranks(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
@@ -212,7 +216,7 @@ def batch_norm_over_ranks(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> T
     """
     gamma, beta = rows_of(norm, x)
     # A norm of one class: all samples share the tables' one row.
-    y, shared = norm_over_ranks(x, gamma[None], beta[None], one_class(x), norm.eps)
+    y, shared = norm_over_ranks(x, gamma.unsqueeze(0), beta.unsqueeze(0), one_class(x), norm.eps)
     if norm.track_running_stats and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         # sync: without a momentum the count itself is the weight

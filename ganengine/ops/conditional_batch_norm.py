@@ -11,11 +11,18 @@ and backwards, with xn = (x - mean_c) rstd_c, M the elements per channel and gz 
     grad_x = rstd_c (gamma_nc gz - 1/M sum over n of gamma_nc (grad_beta_nc + xn grad_gamma_nc))
 
 The last two sums are absent where the statistics are given (eval).
+
+Where a batch is shared by ranks, the same is cut at what they tell each other: mean, var and M of each share, which are
+put together (`reference_pooled`), and two sums over each share, which are added up,
+
+    sums_0c = sum over (n, i) of gamma_nc gz,   sums_1c = sum over (n, i) of gamma_nc gz (x - mean_c)
+    grad_x = rstd_c (gamma_nc gz - 1/M (sums_0c + (x - mean_c) rstd_c^2 sums_1c))
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -86,14 +93,18 @@ def conditional_batch_norm(
     count = x.shape[0] * math.prod(x.shape[2:])
     if training and running_mean is not None and running_var is not None and count > 0:
         with torch.no_grad():
-            found = [mean, var * (count / max(count - 1, 1))]  # unbiased
-            if running_mean.dtype == running_var.dtype == mean.dtype:
-                torch._foreach_lerp_([running_mean, running_var], found, momentum)
-            else:
-                running_mean.lerp_(found[0].to(running_mean.dtype), momentum)
-                running_var.lerp_(found[1].to(running_var.dtype), momentum)
+            move(running_mean, running_var, mean, var * (count / max(count - 1, 1)), momentum)
     result: Tensor = y
     return result
+
+
+def move(running_mean: Tensor, running_var: Tensor, mean: Tensor, unbiased: Tensor, momentum: float) -> None:
+    """Move running statistics by `momentum` towards a batch's mean and unbiased variance, in place."""
+    if running_mean.dtype == running_var.dtype == mean.dtype:
+        torch._foreach_lerp_([running_mean, running_var], [mean, unbiased], momentum)
+    else:
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
 
 def reference(
@@ -151,25 +162,70 @@ def reference_backward(
         batch_statistics: they were those of x and so depend on it.
         x, gamma, beta, labels, eps, slope: as in `reference`.
     """
-    flat, grad = _flat(x).to(gamma.dtype), _flat(grad_y).to(gamma.dtype)
-    rstd = torch.rsqrt(var + eps)
-    gamma_n, beta_n = _rows(gamma, labels), _rows(beta, labels)
-    centred, scale = flat - mean.unsqueeze(1), gamma_n * rstd
-    z = torch.addcmul(beta_n.unsqueeze(2), centred, scale.unsqueeze(2))  # the same roundings as forward: one sign
+    grad_z, centred, gamma_n, rstd = _grad_z(grad_y, x, gamma, beta, labels, mean, var, eps, slope)
     xn = centred * rstd.unsqueeze(1)
-    grad_z = activation_gradient(grad, z, slope)
     grad_beta = grad_z.sum(2)
     grad_gamma = (grad_z * xn).sum(2)
-    grad_x = grad_z * scale.unsqueeze(2)
+    grad_x = grad_z * (gamma_n * rstd).unsqueeze(2)
     if batch_statistics:
-        count = flat.shape[0] * flat.shape[2]
+        count = centred.shape[0] * centred.shape[2]
         mean_grad = (gamma_n * grad_beta).sum(0) / count
         mean_grad_xn = (gamma_n * grad_gamma).sum(0) / count
         grad_x = grad_x - torch.addcmul(mean_grad.unsqueeze(1), xn, mean_grad_xn.unsqueeze(1)) * rstd.unsqueeze(1)
-    if labels is not None:
-        grad_gamma = torch.zeros_like(gamma).index_add(0, labels, grad_gamma)
-        grad_beta = torch.zeros_like(beta).index_add(0, labels, grad_beta)
-    return _like(grad_x, x), grad_gamma, grad_beta
+    return _like(grad_x, x), _table(grad_gamma, gamma, labels), _table(grad_beta, beta, labels)
+
+
+def reference_sums(
+    grad_y: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    slope: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (grad_gamma, grad_beta, sums): what takes one pass over x and grad_y.
+
+    Args:
+        grad_y, x, gamma, beta, labels, mean, var, eps, slope: as in `reference_backward`; var is biased.
+
+    Returns:
+        grad_gamma, grad_beta: like gamma.
+        sums: [2, C], float64, as ranks add them up: of gamma_nc gz and of gamma_nc gz (x - mean_c).
+    """
+    grad_z, centred, gamma_n, rstd = _grad_z(grad_y, x, gamma, beta, labels, mean, var, eps, slope)
+    grad_beta = grad_z.sum(2)
+    grad_scale = (grad_z * centred).sum(2)
+    sums = torch.stack((grad_beta, grad_scale)).mul(gamma_n).sum(1, dtype=torch.float64)
+    return _table(grad_scale * rstd, gamma, labels), _table(grad_beta, beta, labels), sums
+
+
+def reference_input(
+    grad_y: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    sums: Tensor,
+    count: Tensor,
+    eps: float,
+    slope: float,
+) -> Tensor:
+    """Return grad_x, where the statistics are those of a batch of which x is a part: the other pass.
+
+    Args:
+        grad_y, x, gamma, beta, labels, mean, var, eps, slope: as in `reference_sums`.
+        sums: [2, C], float64, those of the whole batch.
+        count: 0-d, like gamma in dtype, values per channel of the whole batch.
+    """
+    grad_z, centred, gamma_n, rstd = _grad_z(grad_y, x, gamma, beta, labels, mean, var, eps, slope)
+    offset, pull = (sums / count).to(gamma.dtype) * torch.stack((rstd, rstd.pow(3)))
+    pulled = torch.addcmul(offset.unsqueeze(1), centred, pull.unsqueeze(1))
+    return _like(grad_z * (gamma_n * rstd).unsqueeze(2) - pulled, x)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -196,6 +252,30 @@ def _rows(table: Tensor, labels: Tensor | None) -> Tensor:
     return table if labels is None else table.index_select(0, labels)
 
 
+def _table(rows: Tensor, table: Tensor, labels: Tensor | None) -> Tensor:
+    return rows if labels is None else torch.zeros_like(table).index_add(0, labels, rows)
+
+
+def _grad_z(
+    grad_y: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    slope: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return gz and x - mean [N, C, M], gamma by sample [N, C] and rstd [C]."""
+    flat, grad = _flat(x).to(gamma.dtype), _flat(grad_y).to(gamma.dtype)
+    rstd = torch.rsqrt(var + eps)
+    gamma_n, beta_n = _rows(gamma, labels), _rows(beta, labels)
+    centred, scale = flat - mean.unsqueeze(1), gamma_n * rstd
+    z = torch.addcmul(beta_n.unsqueeze(2), centred, scale.unsqueeze(2))  # the same roundings as forward: one sign
+    return activation_gradient(grad, z, slope), centred, gamma_n, rstd
+
+
 def statistics(flat: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance [C] of x as [N, C, M]; those of nothing are 0."""
     if flat.numel() == 0:
@@ -207,9 +287,30 @@ def statistics(flat: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (flat - mean.unsqueeze(1)).square().mean((0, 2))
 
 
-def reference_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance [C] of x [N, C, *spatial], in the dtype of the statistics."""
-    return statistics(widened(_flat(x), accumulation_dtype(x.dtype)))
+def reference_statistics(x: Tensor) -> Tensor:
+    """Return mean, biased variance and count of x [N, C, *spatial], as [3, C] in the dtype of the statistics."""
+    mean, var = statistics(widened(_flat(x), accumulation_dtype(x.dtype)))
+    return torch.stack((mean, var, torch.full_like(mean, x.shape[0] * math.prod(x.shape[2:]))))
+
+
+def reference_pooled(everywhere: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (mean, var, unbiased, count) of the ranks' batch, from what each rank has of its share.
+
+        mean = sum_r w_r mean_r,   var = sum_r w_r (var_r + (mean_r - mean)^2),   w_r = count_r / sum of counts
+
+    Args:
+        everywhere: [ranks, 3, C], float32 or float64: mean, biased variance and count.
+
+    Returns:
+        mean, var, unbiased: [C]; the unbiased variance is the biased one where a channel has one value.
+        count: 0-d.
+    """
+    means, variances, counts = everywhere.unbind(1)
+    total = counts.sum(0)
+    shares = counts / total.clamp(min=1)
+    mean = (shares * means).sum(0)
+    var = (shares * (variances + (means - mean).square())).sum(0)
+    return mean, var, var * (total / (total - 1).clamp(min=1)), everywhere[:, 2, :1].sum()
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -261,18 +362,65 @@ def _gradient_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, 
     return (*found, None, None, None, None, None, None)
 
 
-def _fake_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    mean = x.new_empty(x.shape[1], dtype=accumulation_dtype(x.dtype))
-    return mean, torch.empty_like(mean)
+def _fake_statistics(x: Tensor) -> Tensor:
+    return x.new_empty((3, x.shape[1]), dtype=accumulation_dtype(x.dtype))
 
 
-def _save_statistics(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _fake_pooled(everywhere: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mean, var, unbiased = (everywhere.new_empty(everywhere.shape[2]) for _ in range(3))
+    return mean, var, unbiased, everywhere.new_empty(())
+
+
+def _fake_sums(grad_y: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    sums = gamma.new_empty((2, x.shape[1]), dtype=torch.float64)
+    return gamma.new_empty(gamma.shape), beta.new_empty(beta.shape), sums
+
+
+def _fake_input(grad_y: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x, memory_format=memory_format(x))
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs)
 
 
 def _gradient_statistics(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    return tuple(differentiate(reference_statistics, ctx.saved_tensors, ctx.needs_input_grad, grads))
+    return tuple(differentiate(lambda x: (reference_statistics(x),), ctx.saved_tensors, ctx.needs_input_grad, grads))
+
+
+def _gradient_pooled(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    return tuple(differentiate(reference_pooled, ctx.saved_tensors, ctx.needs_input_grad, grads))
+
+
+def _save_pass(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.eps, ctx.slope = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+
+
+def _gradient_sums(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    return _around_labels(ctx, reference_sums, grads)
+
+
+def _gradient_input(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    return _around_labels(ctx, lambda *inputs: (reference_input(*inputs),), grads)
+
+
+def _around_labels(
+    ctx: Any, formula: Callable[..., Sequence[Tensor]], grads: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a pass: those of its tensors, none of labels, eps and slope."""
+    tensors, needed = list(ctx.saved_tensors), list(ctx.needs_input_grad[:-2])
+    at = 4  # where the labels are
+    labels = tensors.pop(at)
+    del needed[at]
+
+    def of_tensors(*inputs: Tensor) -> Sequence[Tensor]:
+        return formula(*inputs[:at], labels, *inputs[at:], ctx.eps, ctx.slope)
+
+    found = differentiate(of_tensors, tensors, needed, grads)
+    return (*found[:at], None, *found[at:], None, None)
 
 
 FORWARD = define(
@@ -287,12 +435,30 @@ BACKWARD = define(
     reference=reference_backward,
     fake=_fake_backward,
 )
-STATISTICS = define(
-    f"{OP}_statistics(Tensor x) -> (Tensor mean, Tensor var)", reference=reference_statistics, fake=_fake_statistics
+STATISTICS = define(f"{OP}_statistics(Tensor x) -> Tensor", reference=reference_statistics, fake=_fake_statistics)
+POOLED = define(
+    f"{OP}_pooled(Tensor everywhere) -> (Tensor mean, Tensor var, Tensor unbiased, Tensor count)",
+    reference=reference_pooled,
+    fake=_fake_pooled,
+)
+SUMS = define(
+    f"{OP}_sums(Tensor grad_y, Tensor x, Tensor gamma, Tensor beta, Tensor? labels, Tensor mean, Tensor var, float eps,"
+    " float slope) -> (Tensor grad_gamma, Tensor grad_beta, Tensor sums)",
+    reference=reference_sums,
+    fake=_fake_sums,
+)
+INPUT = define(
+    f"{OP}_input(Tensor grad_y, Tensor x, Tensor gamma, Tensor beta, Tensor? labels, Tensor mean, Tensor var,"
+    " Tensor sums, Tensor count, float eps, float slope) -> Tensor",
+    reference=reference_input,
+    fake=_fake_input,
 )
 call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
 call_backward = set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
-call_statistics = set_gradient(STATISTICS, save=_save_statistics, gradient=_gradient_statistics)
+call_statistics = set_gradient(STATISTICS, save=_save_inputs, gradient=_gradient_statistics)
+call_pooled = set_gradient(POOLED, save=_save_inputs, gradient=_gradient_pooled)
+call_sums = set_gradient(SUMS, save=_save_pass, gradient=_gradient_sums)
+call_input = set_gradient(INPUT, save=_save_pass, gradient=_gradient_input)
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from torch.library import opcheck
 from ganengine.errors import UserError
 from ganengine.nn import ConditionalBatchNorm2d
 from ganengine.ops import conditional_batch_norm
+from ganengine.ops.dispatch import compiled
 
 from .cases import (
     CBN_CASES,
@@ -24,8 +25,11 @@ from .cases import (
 )
 
 OP = torch.ops.ganengine.conditional_batch_norm.default
-STATISTICS = torch.ops.ganengine.conditional_batch_norm_statistics.default
 BACKWARD = torch.ops.ganengine.conditional_batch_norm_backward.default
+STATISTICS = torch.ops.ganengine.conditional_batch_norm_statistics.default
+POOLED = torch.ops.ganengine.conditional_batch_norm_pooled.default
+SUMS = torch.ops.ganengine.conditional_batch_norm_sums.default
+INPUT = torch.ops.ganengine.conditional_batch_norm_input.default
 case = pytest.mark.parametrize("case", CBN_CASES, ids=lambda c: c.id)
 WEIGHTS = ("x", "gamma", "beta")
 
@@ -110,13 +114,14 @@ def test_statistics_alone(case: CbnCase, dtype: torch.dtype) -> None:
     values = x.detach().double().transpose(0, 1).flatten(1)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     with torch.no_grad():
-        mean, var = STATISTICS(x)
+        mean, var, count = STATISTICS(x)
         _, together_mean, together_var = OP(
             x, torch.ones(1, x.shape[1], dtype=wide), torch.zeros(1, x.shape[1], dtype=wide),
             torch.zeros(len(x), dtype=torch.int64), None, None, 1e-5, 1.0,
         )  # fmt: skip
     torch.testing.assert_close(mean, values.mean(1).to(wide), rtol=2e-6, atol=2e-6)
     torch.testing.assert_close(var, values.var(1, correction=0).to(wide), rtol=2e-5, atol=2e-6)
+    assert count.tolist() == [values.shape[1]] * values.shape[0]
     # What the op finds by itself, bit for bit: ranks of one sample each are no worse than one rank.
     assert torch.equal(mean, together_mean)
     assert torch.equal(var, together_var)
@@ -130,7 +135,135 @@ def test_statistics_have_gradients_of_any_order() -> None:
         assert torch.autograd.gradgradcheck(STATISTICS, x)
         opcheck(STATISTICS, (x,))
     empty = torch.empty(0, 3, 2)
-    assert [found.tolist() for found in STATISTICS(empty)] == [[0, 0, 0]] * 2
+    assert STATISTICS(empty).tolist() == [[0, 0, 0]] * 3
+
+
+def test_pooled_by_hand() -> None:
+    # 1 on one rank; 3, 5, 7 (mean 5, variance 8/3) on another; nothing on a third: mean 4, variance 5, of 4 values.
+    # In the second channel one value alone, 9.
+    shares = [[[1.0, 9.0], [0.0, 0.0], [1.0, 1.0]], [[5.0, 0.0], [8 / 3, 0.0], [3.0, 0.0]], [[0.0, 0.0]] * 3]
+    for dtype in (torch.float32, torch.float64):
+        found = POOLED(torch.tensor(shares, dtype=dtype))
+        expected = ([4.0, 9.0], [5.0, 0.0], [20 / 3, 0.0], 4.0)
+        torch.testing.assert_close(found, tuple(torch.tensor(part, dtype=dtype) for part in expected))
+        nothing = POOLED(torch.zeros(2, 3, 2, dtype=dtype))
+        assert not any(part.any() for part in nothing)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pooled_of_one_rank_is_its_own(dtype: torch.dtype) -> None:
+    own = torch.rand(3, 50, generator=torch.Generator().manual_seed(0)).to(dtype) + 2
+    own[2] = 7
+    mean, var, unbiased, count = POOLED(own.unsqueeze(0))
+    assert torch.equal(torch.stack((mean, var)), own[:2])
+    torch.testing.assert_close(unbiased, own[1] * 7 / 6)
+    assert count.shape == ()
+    assert count.item() == 7
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
+def test_pooled_has_gradients_of_any_order() -> None:
+    everywhere = torch.rand(3, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1
+    everywhere.requires_grad_()
+    assert torch.autograd.gradcheck(POOLED, everywhere)
+    assert torch.autograd.gradgradcheck(POOLED, everywhere)
+    opcheck(POOLED, (everywhere,))
+    opcheck(POOLED, (torch.ones(2, 3, 4).transpose(0, 1).contiguous().transpose(0, 1),))
+
+
+TRAINED = [c for c in CBN_CASES if c.training]
+SLOPE = {None: 1.0, "relu": 0.0, "leaky_relu": 0.2}
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=lambda c: c.id)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_shares_of_a_batch_make_the_whole(case: CbnCase, dtype: torch.dtype) -> None:
+    """What two ranks do with the halves of a batch, or one with all and one with nothing."""
+    arguments, grad = case.inputs(dtype), case.grad(dtype)
+    count, slope = len(arguments["x"]), SLOPE[case.activation]
+    labels, tables = arguments["labels"], (arguments["gamma"].detach(), arguments["beta"].detach())
+    ends = slice(0, count // 2), slice(count // 2, count)
+
+    def of_share(part: slice) -> tuple[Any, ...]:
+        rows = tables if labels is not None else tuple(t[part] for t in tables)
+        return grad[part], arguments["x"].detach()[part], *rows, None if labels is None else labels[part]
+
+    shares = [of_share(part) for part in ends]
+    everywhere = torch.stack([STATISTICS(x) for _, x, *_ in shares])
+    mean, var, unbiased, total = POOLED(everywhere)
+    y = torch.cat([OP(*share[1:], mean, var, 1e-5, slope)[0] for share in shares])
+    grads_gamma, grads_beta, sums = zip(*(SUMS(*share, mean, var, 1e-5, slope) for share in shares), strict=True)
+    grad_x = torch.cat([INPUT(*share, mean, var, sum(sums), total, 1e-5, slope) for share in shares])
+    merge = torch.cat if labels is None else sum
+    ours = [y, grad_x, merge(grads_gamma), merge(grads_beta)]
+    ours += [arguments["running_mean"].lerp(mean, 0.1), arguments["running_var"].lerp(unbiased, 0.1)]
+    eager = run(eager_conditional_batch_norm, case.inputs(dtype), grad)
+    truth = run(eager_conditional_batch_norm, as_float64(case.inputs(dtype)), grad.double())
+    names = ("y", "grad_x", "grad_gamma", "grad_beta", "running_mean", "running_var")
+    for name, o, e, t in zip(names, ours, eager, truth, strict=True):
+        assert_as_good_as_eager(name, o, e, t)
+    assert grad_x.dtype == dtype
+    assert total.item() == grad[:, 0].numel()
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=lambda c: c.id)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_passes_are_the_gradient(case: CbnCase, dtype: torch.dtype) -> None:
+    arguments, slope = case.inputs(dtype), SLOPE[case.activation]
+    given = [arguments[name] for name in ("x", "gamma", "beta", "labels")]
+    with torch.no_grad():
+        _, mean, var = OP(*given, None, None, 1e-5, slope)
+        given = [case.grad(dtype), *given, mean, var]
+        grad_x, grad_gamma, grad_beta = BACKWARD(*given, True, 1e-5, slope)
+        *found, sums = SUMS(*given, 1e-5, slope)
+        found.insert(0, INPUT(*given, sums, mean.new_tensor(grad_x[:, 0].numel()), 1e-5, slope))
+    exact = {} if not compiled("conditional_batch_norm", "cpu") else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(tuple(found), (grad_x, grad_gamma, grad_beta), **exact)
+    assert found[0].stride() == grad_x.stride()
+
+
+def passes(case: CbnCase, dtype: torch.dtype) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return arguments of the two passes, leaves that require gradients."""
+    arguments = case.inputs(dtype)
+    grad = case.grad(dtype).requires_grad_()
+    mean, var = (s.detach().requires_grad_() for s in (arguments["running_mean"], arguments["running_var"]))
+    sums = torch.randn(2, case.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    count = mean.new_tensor(50.0).requires_grad_()
+    common = (grad, arguments["x"], arguments["gamma"], arguments["beta"], arguments["labels"], mean, var)
+    slope = SLOPE[case.activation]
+    return (*common, 1e-5, slope), (*common, sums.requires_grad_(), count, 1e-5, slope)
+
+
+@pytest.mark.parametrize("classes", [3, None])
+@pytest.mark.parametrize("shape", [(2, 2), (2, 2, 2, 2)])
+def test_the_passes_have_gradients_of_any_order(shape: tuple[int, ...], classes: int | None) -> None:
+    case = CbnCase("", shape, classes, "leaky_relu")
+    for op, arguments in zip((SUMS, INPUT), passes(case, torch.float64), strict=True):
+        assert torch.autograd.gradcheck(op, arguments)
+        assert torch.autograd.gradgradcheck(op, arguments)
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=lambda c: c.id)
+def test_opcheck_of_the_passes(case: CbnCase) -> None:
+    for op, arguments in zip((SUMS, INPUT), passes(case, torch.float32), strict=True):
+        opcheck(op, arguments, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
+@pytest.mark.parametrize("name", ["channels-last", "per-sample"])
+def test_opcheck_of_the_passes_through_aot(name: str) -> None:
+    for op, arguments in zip((SUMS, INPUT), passes(by_id(name), torch.float32), strict=True):
+        opcheck(op, arguments, test_utils="test_aot_dispatch_dynamic")
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2, 2), (2, 3, 0, 4), (2, 0, 3, 3)])
+def test_the_passes_of_nothing(shape: tuple[int, ...]) -> None:
+    of_sums, of_input = passes(CbnCase("", shape, classes=4), torch.float32)
+    grad_gamma, grad_beta, sums = SUMS(*of_sums)
+    assert grad_gamma.shape == grad_beta.shape == (4, shape[1])
+    assert sums.shape == (2, shape[1])
+    assert not any(part.any() for part in (grad_gamma, grad_beta, sums))
+    assert INPUT(*of_input).shape == shape
 
 
 GRADCHECKED = [by_id(name) for name in ("per-sample", "nchw-leaky", "eval", "matrix", "one-sample")]

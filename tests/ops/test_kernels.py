@@ -154,6 +154,35 @@ def test_large_conditional_batch_norm(isa: str, name: str, dtype: torch.dtype) -
         assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", LARGE)
+def test_the_passes_of_a_large_gradient_are_the_gradient(isa: str, name: str, dtype: torch.dtype) -> None:
+    shape, layout = LARGE[name]
+    draw = torch.Generator().manual_seed(5)
+    grad, x = (torch.randn(shape, generator=draw).to(dtype).contiguous(memory_format=layout) for _ in range(2))
+    labels = torch.randint(7, shape[:1], generator=draw)
+    mean, var = torch.rand(2, shape[1], generator=draw) + 0.5
+    given = (grad, x, *torch.randn(2, 7, shape[1], generator=draw), labels, mean, var)
+    count = torch.tensor(float(x[:, 0].numel()))
+    whole = RAW.conditional_batch_norm_backward(*given, True, EPS, 0.2)
+
+    def by_passes() -> list[Tensor]:
+        grad_gamma, grad_beta, sums = RAW.conditional_batch_norm_sums(*given, EPS, 0.2)
+        return [RAW.conditional_batch_norm_input(*given, sums, count, EPS, 0.2), grad_gamma, grad_beta, sums]
+
+    found = by_passes()
+    assert all(torch.equal(a, b) for a, b in zip(found, whole, strict=False))
+    if name == "small-planes":  # are summed by as many as a vector holds, and a thread's channels may be no multiple
+        return
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert all(torch.equal(a, b) for a, b in zip(by_passes(), found, strict=True)), threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def _reference(grad: Tensor, x: Tensor, tables: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
     # By name, as `ganengine.ops` gives the function of that name.
     from ganengine.ops.conditional_batch_norm import reference, reference_backward
@@ -236,6 +265,31 @@ RAW_FAULTS: list[tuple[str, Callable[[], Any]]] = [
         ),
     ),
     (
+        r"conditional_batch_norm: expected everywhere \[ranks, 3, C\], got \[2, 2, 3\]",
+        lambda: RAW.conditional_batch_norm_pooled(torch.ones(2, 2, 3)),
+    ),
+    (
+        "conditional_batch_norm: expected everywhere to be float32 or float64",
+        lambda: RAW.conditional_batch_norm_pooled(torch.ones(2, 3, 3).half()),
+    ),
+    (
+        r"conditional_batch_norm: expected labels in \[0, 5\), as gamma has 5 rows; got 7",
+        lambda: RAW.conditional_batch_norm_sums(
+            _x(), _x(), *_tables(5), torch.tensor([7, 0]), *torch.ones(2, 3), EPS, 1.0
+        ),
+    ),
+    (
+        r"conditional_batch_norm: expected mean \[3\], got \[2\]",
+        lambda: RAW.conditional_batch_norm_sums(_x(), _x(), *_tables(2), None, *torch.ones(2, 2), EPS, 1.0),
+    ),
+    (
+        "conditional_batch_norm: expected grad_y in the dtype of x",
+        lambda: _input(grad=_x().double()),
+    ),
+    (r"conditional_batch_norm: expected sums \[2, 3\], got \[3\]", lambda: _input(sums=torch.ones(3).double())),
+    ("conditional_batch_norm: expected sums to be float64", lambda: _input(sums=torch.ones(2, 3))),
+    (r"conditional_batch_norm: expected count \[\], got \[1\]", lambda: _input(count=torch.ones(1))),
+    (
         r"conditional_batch_norm: expected x to be float32",
         lambda: RAW.conditional_batch_norm(_x().int(), *_tables(2), None, None, None, EPS, 1.0),
     ),
@@ -272,6 +326,13 @@ def _x() -> Tensor:
 
 def _tables(rows: int) -> Tensor:
     return torch.ones(2, rows, 3)
+
+
+def _input(grad: Tensor | None = None, sums: Tensor | None = None, count: Tensor | None = None) -> Any:
+    """The second pass of a gradient, with one argument that does not fit."""
+    sums = torch.ones(2, 3).double() if sums is None else sums
+    given = (_x() if grad is None else grad, _x(), *_tables(2), None, *torch.ones(2, 3), sums)
+    return RAW.conditional_batch_norm_input(*given, torch.ones(()) if count is None else count, EPS, 1.0)
 
 
 @pytest.mark.parametrize(("message", "call"), RAW_FAULTS, ids=[m[:40] for m, _ in RAW_FAULTS])
