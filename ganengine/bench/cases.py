@@ -10,6 +10,7 @@ from ganengine.bench import (
     im2col,
     instance_norm,
     maxout,
+    merged_kernels,
     null,
     patchgan_loss,
     spectral_norm,
@@ -26,6 +27,7 @@ MODULES = {
         im2col,
         convolution,
         spectral_norm,
+        merged_kernels,
         null,
     )
 }

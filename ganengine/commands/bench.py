@@ -30,6 +30,7 @@ class _Options:
             "im2col",
             "convolution",
             "spectral_norm",
+            "merged_kernels",
             "null",
         ]
         | None

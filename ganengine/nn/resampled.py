@@ -1,8 +1,9 @@
 """A 3 x 3 convolution and the doubling or halving beside it as one convolution of stride 2, on the CPU.
 
 The mean of 2 x 2 results of a convolution is one convolution of stride 2 with the mean of four shifted kernels; a
-convolution of repeated pixels is a transposed one with their sum. Both have 16 products where there were 36, and no
-second pass over the large map. Adopted convolutions (ganengine.nn.adopt) are taken this way where it is faster.
+convolution of repeated pixels is a transposed one with their sum (ganengine.ops.merged_kernels). Both have 16 products
+where there were 36, and no second pass over the large map. Adopted convolutions (ganengine.nn.adopt) are taken this way
+where it is faster.
 """
 
 from __future__ import annotations
@@ -15,23 +16,13 @@ from ganengine.nn.convolution import Conv2d, convolved, gathering, preact_conv2d
 from ganengine.nn.precision import computed_in
 from ganengine.nn.spectral_norm import follow
 from ganengine.ops.convolution import activated, tiles_pay
+from ganengine.ops.merged_kernels import merged_kernels
 from ganengine.ops.registration import traced
 
 LEAST_SIDE = {torch.bfloat16: 32, torch.float16: 32, torch.float32: 16}
 """Of the large map: smaller ones are as fast in two passes (measured with 32 and 64 channels, 64 pictures)."""
 LEAST_SIDE_OF_TILES = 8
 """The same where convolutions are products of tiles."""
-
-
-def _at_four_places(weight: Tensor) -> Tensor:
-    """Return kernels 3 x 3 at the four places of a window 4 x 4, summed."""
-    return torch.stack([F.pad(weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]).sum(0)
-
-
-# Matrices [16, 9] from a kernel 3 x 3 to one of 4 x 4.
-REPEATS = _at_four_places(torch.eye(9).view(9, 3, 3)).flip(1, 2).flatten(1).T.contiguous()
-"""Of an upsampled picture; backwards, as a transposed convolution reads its kernel."""
-MEANS = _at_four_places(torch.eye(9).view(9, 3, 3)).flatten(1).T.contiguous() / 4
 
 
 def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
@@ -46,7 +37,7 @@ def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
     """
     if not _merges(conv, x, x.shape[2:]):
         return F.avg_pool2d(preact_conv2d(conv, x, slope), 2)
-    weight = _merged(_weight(conv), MEANS)
+    weight = merged_kernels(_weight(conv), repeats=False)
     form = gathering((4, 4), (2, 2), (1, 1), x)
     ways = ways_of(x, weight.numel(), form)
     if ways is None:
@@ -66,7 +57,7 @@ def up_conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if not _merges(conv, x, [2 * side for side in x.shape[2:]]):
         doubled: Tensor = conv(F.interpolate(x, scale_factor=2))
         return doubled
-    weight = _merged(_weight(conv).transpose(0, 1), REPEATS)
+    weight = merged_kernels(_weight(conv), repeats=True)
     form = scattering((4, 4), (2, 2), (1, 1), (0, 0), x)
     ways = ways_of(x, weight.numel(), form)
     if ways is None:
@@ -97,13 +88,3 @@ def _weight(conv: nn.Conv2d) -> Tensor:
     for _ in conv._forward_pre_hooks:
         follow(conv, None)
     return conv.weight
-
-
-def _merged(weight: Tensor, by: Tensor) -> Tensor:
-    """Return kernels 3 x 3 made 4 x 4 by a matrix [16, 9], channels-last."""
-    outer, inner = weight.shape[:2]
-    with torch.autocast(weight.device.type, enabled=False):
-        # A matrix for each output: one that is repeated by its strides goes a slower way.
-        each = by.to(weight).expand(outer, -1, -1).contiguous()
-        rows = torch.bmm(each, weight.permute(0, 2, 3, 1).reshape(outer, 9, inner))
-    return rows.view(outer, 4, 4, inner).permute(0, 3, 1, 2)

@@ -13,6 +13,7 @@ from ganengine.ops.dispatch import Kernel, kernels, mode, set_mode
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.maxout import maxout
+from ganengine.ops.merged_kernels import merged_kernels
 from ganengine.ops.patchgan_loss import patchgan_loss
 from ganengine.ops.spectral_norm import iterated, over_sigma
 
@@ -29,6 +30,7 @@ __all__ = [
     "iterated",
     "kernels",
     "maxout",
+    "merged_kernels",
     "mode",
     "over_sigma",
     "patchgan_loss",

@@ -18,6 +18,7 @@ from ganengine.bench import (
     im2col,
     instance_norm,
     maxout,
+    merged_kernels,
     null,
     patchgan_loss,
     spectral_norm,
@@ -41,6 +42,7 @@ SMALL = [
     *(im2col.case((1, 64, 4, 4, 48), d, m) for d in (F32, BF16) for m in ("contiguous", "channels_last")),
     *(convolution.case(replace(layer, shape=(2, layer.shape[1], 8, 8, 5))) for layer in convolution.LAYERS[1:]),
     *(spectral_norm.case(shape) for shape in ((6, 5, 3, 3), (20, 9))),
+    *(merged_kernels.case((6, 5), repeats) for repeats in (False, True)),
     null.case(2),
 ]
 
@@ -78,6 +80,11 @@ def test_the_sizes_that_are_promised_are_there() -> None:
     assert {(c.name, c.shape, c.dtype, c.layout) for c in cases(["spectral_norm"])} == {
         *(("conv 3x3", (side, side, 3, 3), F32, "channels_last") for side in (64, 128, 512)),
         ("linear", (1024, 512), F32, "contiguous"),
+    }
+    assert {(c.name, c.shape, c.dtype, c.layout) for c in cases(["merged_kernels"])} == {
+        (name, shape, F32, "channels_last")
+        for name in ("means", "repeats")
+        for shape in ((64, 64, 3, 3), (128, 64, 3, 3), (256, 256, 3, 3))
     }
     names = {c.name for c in cases(["patchgan_loss"])}
     assert names == {"D: real, fake", "G", "D: real, fake; scales 30 14 6", "G; scales 30 14 6"}

@@ -29,8 +29,10 @@ def _always(monkeypatch: pytest.MonkeyPatch) -> None:
 def merged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Tell when two became one."""
     told: list[str] = []
-    kernels = resampled._merged
-    monkeypatch.setattr(resampled, "_merged", lambda *given: told.append("merged") or kernels(*given))
+    kernels = resampled.merged_kernels
+    monkeypatch.setattr(
+        resampled, "merged_kernels", lambda *given, **named: told.append("merged") or kernels(*given, **named)
+    )
     return told
 
 
@@ -201,3 +203,24 @@ def test_an_empty_batch(way: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         y = WAYS[way][0](layer, torch.zeros(0, 4, 16, 16))
     assert y.shape == (0, 6, *((32, 32) if way == "up" else (8, 8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_of_16_bits(way: str, dtype: torch.dtype, merged: list[str]) -> None:
+    """A network that was converted whole: its weight and the gradient of that have 16 bits too."""
+    ours, theirs = WAYS[way]
+    conv = nn.Conv2d(8, 16, 3, padding=1).to(dtype)
+    results = []
+    for function, layer, width in (
+        (theirs, copy.deepcopy(conv).double(), torch.float64),
+        (ours, adopted(conv), dtype),
+    ):
+        x = picture(2, 8, 12, 12).to(dtype).to(width).requires_grad_()
+        y = function(layer, x)
+        y.backward(picture(*y.shape).to(width))
+        results.append([y, x.grad, *(p.grad for p in layer.parameters())])
+    for expected, found in zip(*results, strict=True):
+        assert found.dtype == dtype
+        assert (found.double() - expected).abs().max() <= 0.02 * expected.abs().max()
+    assert merged == ["merged"]
