@@ -59,7 +59,7 @@ GANENGINE_INLINE void sum_vectors(const A* from, int64_t from_step, A* to, int64
 // `count` numbers of each plane; planes lie `step` apart.
 template <typename Way, bool kTurned, typename A>
 GANENGINE_INLINE void sum_planes(const A* from, int64_t from_step, A* to, int64_t to_step, A factor, int64_t count) {
-  constexpr std::make_integer_sequence<int64_t, Way::kTo> places;
+  constexpr std::make_integer_sequence<int64_t, Way::kTo> places{};
   constexpr int64_t kStep = kLanes<A>;
   int64_t i = 0;
   for (; i + kStep <= count; i += kStep) {
