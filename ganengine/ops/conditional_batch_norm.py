@@ -32,7 +32,7 @@ from ganengine.errors import UserError
 from ganengine.ops import dispatch
 from ganengine.ops.activation import SLOPES, activate, activation_gradient
 from ganengine.ops.checks import accumulation_dtype, check_choice, check_device, check_float, describe, widened
-from ganengine.ops.registration import define, differentiate, set_gradient
+from ganengine.ops.registration import LIBRARY, define, differentiate, set_gradient
 
 OP = "conditional_batch_norm"
 
@@ -453,6 +453,51 @@ INPUT = define(
     reference=reference_input,
     fake=_fake_input,
 )
+
+
+def sums_by_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    slope: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `reference_sums` does, by the op's whole gradient: its sums by row of the tables hold these."""
+    _, grad_gamma, grad_beta = BACKWARD(grad_y, x, gamma, beta, labels, mean, var, False, eps, slope)
+    by_row = torch.stack((grad_beta, grad_gamma * torch.sqrt(var + eps)))
+    return grad_gamma, grad_beta, by_row.mul_(gamma).sum(1, dtype=torch.float64)
+
+
+def input_by_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    labels: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    sums: Tensor,
+    count: Tensor,
+    eps: float,
+    slope: float,
+) -> Tensor:
+    """Return what `reference_input` does, by the op's whole gradient and one more pass that applies the sums."""
+    grad_x, _, _ = BACKWARD(grad_y, x, gamma, beta, labels, mean, var, False, eps, slope)
+    rstd = torch.rsqrt(var + eps)
+    shift, scale = (sums / count).to(gamma.dtype).mul_(torch.stack((rstd, rstd.pow(3)))).unsqueeze(1)
+    one_class = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+    pulled, _, _ = FORWARD(x, scale, shift, one_class, mean, torch.ones_like(var), 0.0, 1.0)
+    made: Tensor = grad_x.sub_(pulled)
+    return made
+
+
+# A GPU has no kernels of the two passes by themselves, but those of the op and of its gradient.
+LIBRARY.impl(f"{OP}_sums", sums_by_backward, "CUDA")  # type: ignore[no-untyped-call]
+LIBRARY.impl(f"{OP}_input", input_by_backward, "CUDA")  # type: ignore[no-untyped-call]
 call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
 call_backward = set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
 call_statistics = set_gradient(STATISTICS, save=_save_inputs, gradient=_gradient_statistics)

@@ -11,6 +11,7 @@ from torch.library import opcheck
 from ganengine.errors import UserError
 from ganengine.nn import ConditionalBatchNorm2d
 from ganengine.ops import conditional_batch_norm
+from ganengine.ops.conditional_batch_norm import input_by_backward, reference_input, reference_sums, sums_by_backward
 from ganengine.ops.dispatch import compiled
 
 from .cases import (
@@ -232,6 +233,16 @@ def passes(case: CbnCase, dtype: torch.dtype) -> tuple[tuple[Any, ...], tuple[An
     common = (grad, arguments["x"], arguments["gamma"], arguments["beta"], arguments["labels"], mean, var)
     slope = SLOPE[case.activation]
     return (*common, 1e-5, slope), (*common, sums.requires_grad_(), count, 1e-5, slope)
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=lambda c: c.id)
+def test_a_gpu_makes_the_passes_of_the_whole_gradient(case: CbnCase) -> None:
+    with torch.no_grad():
+        of_sums, of_input = passes(case, torch.float64)
+        torch.testing.assert_close(sums_by_backward(*of_sums), reference_sums(*of_sums))
+        found = input_by_backward(*of_input)
+        torch.testing.assert_close(found, reference_input(*of_input))
+        assert found.stride() == reference_input(*of_input).stride()
 
 
 @pytest.mark.parametrize("classes", [3, None])
