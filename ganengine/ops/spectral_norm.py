@@ -27,13 +27,14 @@ def over_sigma(weight: Tensor, u: Tensor, v: Tensor, axis: int = 0) -> Tensor:
         weight: any shape; float32 or float64, others by the formula in plain PyTorch.
         u: [outputs], the left singular vector; a constant. It may change afterwards.
         v: [rest], the right one, the other axes of the weight in their order. It may change afterwards.
-        axis: of the outputs.
+        axis: of the outputs; below 0 from the last one.
 
     Returns:
         like weight, in its memory format.
 
     Gradients: any order, with respect to weight. Paper: arXiv:1802.05957, equation 8.
     """
+    axis = axis + weight.dim() if axis < 0 else axis
     if weight.dtype not in DTYPES or traced():
         return reference(weight, u.clone(), v.clone(), axis)
     y: Tensor = call_forward(weight, u, v, axis)
@@ -49,6 +50,7 @@ def iterated(weight: Tensor, u: Tensor, axis: int = 0, eps: float = 1e-12) -> tu
 
     Gradients: none. Paper: arXiv:1802.05957, algorithm 1.
     """
+    axis = axis + weight.dim() if axis < 0 else axis
     with torch.no_grad():
         if weight.dtype not in DTYPES or traced():
             return reference_iterate(weight, u, axis, eps)

@@ -415,6 +415,16 @@ def test_a_wrong_v_or_gradient_stops_before_memory_is_touched() -> None:
             BACKWARD(grad, weight, u, v, 0)
 
 
+def test_an_axis_is_counted_from_the_end_too() -> None:
+    case = next(case for case in CASES if case.id == "conv-channels-last")
+    weight, (u, _) = case.weight().detach(), case.vectors()
+    behind = case.axis - weight.dim()
+    for found, expected in zip(iterated(weight, u, behind), iterated(weight, u, case.axis), strict=True):
+        assert torch.equal(found, expected)
+    _, v = iterated(weight, u, case.axis)
+    assert torch.equal(over_sigma(weight, u, v, behind), over_sigma(weight, u, v, case.axis))
+
+
 def test_transforms_and_compilers_see_the_formula() -> None:
     case = next(case for case in CASES if case.id == "conv-channels-last")
     weight, grad, (u, _) = case.weight().detach(), case.grad(), case.vectors()
