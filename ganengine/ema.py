@@ -35,7 +35,7 @@ class Average:
 
     @property
     def network(self) -> nn.Module:
-        """The average as it is now, with the buffers of the network that it follows."""
+        """The average as it is now, with the buffers of the network that it follows: ask anew after an update."""
         if self._behind:
             # Only here, where somebody looks: they are many and small, and change with every pass.
             with torch.no_grad():

@@ -19,7 +19,7 @@ from ganengine.nn.context import name_modules
 from ganengine.nn.norm import share_statistics
 from ganengine.nn.recompute import recompute
 from ganengine.nn.spectral_norm import spectral_norm
-from ganengine.optimizers import FUSED, forget, make_optimizer
+from ganengine.optimizers import FUSED, make_optimizer
 from ganengine.variant import DataSpec, Schedule, Stage
 
 
@@ -193,7 +193,6 @@ class Players:
                     elif isinstance(value, Tensor):
                         value = value.clone()
                     optimizer.state[parameter][key] = value
-            forget(optimizer)
 
     def take_over(self, old: Players, stage: Stage) -> None:
         """Hand the older stage's parameters, averages and moments over by name, as `stage.hand_over` says.

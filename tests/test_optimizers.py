@@ -94,7 +94,16 @@ def test_no_gradient_is_copied() -> None:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
-    "event", ["a gradient is missing", "a parameter lies elsewhere", "state is loaded", "one more group"]
+    "event",
+    [
+        "a gradient is missing",
+        "a parameter lies elsewhere",
+        "state is loaded",
+        "state is cleared",
+        "a moment is replaced",
+        "a parameter is replaced",
+        "one more group",
+    ],
 )
 def test_what_is_looked_up_once_is_looked_up_anew_when_it_changes(event: str, layout: torch.memory_format) -> None:
     """Step by step beside torch's own, which looks everything up in every step."""
@@ -113,6 +122,14 @@ def test_what_is_looked_up_once_is_looked_up_anew_when_it_changes(event: str, la
                     own[0].data = own[0].data.clone() + 1
                 elif event == "state is loaded":
                     optimizer.load_state_dict(copy.deepcopy(saved[id(optimizer)]))  # type: ignore[index]
+                elif event == "state is cleared":
+                    optimizer.state.clear()
+                elif event == "a moment is replaced":
+                    optimizer.state[own[1]]["exp_avg"] = torch.ones_like(own[1])
+                elif event == "a parameter is replaced":
+                    gradient, own[1] = own[1].grad, nn.Parameter(own[1].detach())
+                    own[1].grad = gradient
+                    optimizer.param_groups[0]["params"][1] = own[1]
                 else:
                     own.append(nn.Parameter(torch.ones(2, dtype=torch.float64)))
                     own[-1].grad = torch.ones(2, dtype=torch.float64)
