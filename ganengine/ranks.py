@@ -281,25 +281,6 @@ def share(rows: Tensor) -> Tensor:
     return rows if _world == 1 else rows.chunk(_world)[_rank]
 
 
-def pooled(mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, float | Tensor]:
-    """Return mean, biased variance and count of all ranks' values, from those of this rank's.
-
-        mean = sum_r w_r mean_r,   var = sum_r w_r (var_r + (mean_r - mean)^2),   w_r = count_r / sum of counts
-
-    Args:
-        mean, var: of one shape, over `count` values each.
-
-    Gradients: any order.
-    """
-    if _world == 1:
-        return mean, var, count
-    means, variances, counts = gathered(torch.stack((mean, var, torch.full_like(mean, count)))).unbind(1)
-    total = counts.sum(0)
-    shares = counts / total.clamp(min=1)
-    mean = (shares * means).sum(0)
-    return mean, (shares * (variances + (means - mean).square())).sum(0), total
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 
 

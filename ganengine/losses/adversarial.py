@@ -19,7 +19,7 @@ from torch import Tensor
 from ganengine.errors import UserError, nearest
 from ganengine.losses.equilibrium import SCALINGS
 from ganengine.ops import patchgan_loss
-from ganengine.ops.checks import accumulation_dtype
+from ganengine.ops.checks import accumulation_dtype, widened
 
 Logits: TypeAlias = "Tensor | Sequence[Tensor]"
 """A map of logits [N, ...], or one map per scale."""
@@ -157,8 +157,9 @@ class Adversarial:
         The mean sigmoid where D's output is a probability (bce families), the mean raw score otherwise; with swapped
         labels both fall as a sample looks more real.
         """
+        maps = [widened(m.detach(), accumulation_dtype(m.dtype)) for m in as_maps(logits)]
         # As every sample's map has one size, also the mean of the samples' means.
-        means = [(m.sigmoid() if self.family.mode == "bce" else m).mean() for m in map(_read, as_maps(logits))]
+        means = [(m.sigmoid() if self.family.mode == "bce" else m).mean() for m in maps]
         return means[0] if len(means) == 1 else torch.stack(means).mean()
 
     def signs(self, logits: Logits) -> Tensor | None:
@@ -219,11 +220,6 @@ class Adversarial:
             raise UserError(f"{field}: expected a share in [0, 1) or a range (low, high) of such, got {smoothing}.")
         if high and self.family.mode not in ("bce", "ls"):
             raise UserError(f"{field}: {self.family.name} has no labels to smooth; use 0, or another family.")
-
-
-def _read(logits: Tensor) -> Tensor:
-    found = logits.detach()
-    return found if found.dtype in (torch.float32, torch.float64) else found.float()
 
 
 def _times(factor: float, loss: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ganengine import ranks
 from ganengine.ops.checks import accumulation_dtype
+from ganengine.ops.conditional_batch_norm import reference_pooled
 
 
 class MinibatchStd(nn.Module):
@@ -32,8 +33,9 @@ class MinibatchStd(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(accumulation_dtype(x.dtype))
         var = wide.var(0, correction=0)
-        if self.training:
-            _, var, _ = ranks.pooled(wide.mean(0), var, len(x))
+        if self.training and ranks.world() > 1:
+            own = torch.stack((wide.mean(0), var, torch.full_like(var, len(x)))).flatten(1)
+            _, var, _, _ = reference_pooled(ranks.gathered(own))
         deviation = (var + self.eps).sqrt().mean().to(x.dtype)
         return torch.cat((x, deviation.expand(len(x), 1, *x.shape[2:])), 1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MethodType
@@ -24,6 +23,7 @@ from ganengine.ops.conditional_batch_norm import (
     call_statistics,
     call_sums,
     move,
+    one_class,
     reference,
     reference_input,
     reference_pooled,
@@ -167,8 +167,7 @@ class _NormOverRanks(torch.autograd.Function):
             x, gamma, beta, labels, _, _ = given
 
             def formula(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor]:
-                m, v, _ = reference_statistics(x)
-                m, v, _ = ranks.pooled(m, v, _values(x))
+                m, v, _, _ = reference_pooled(ranks.gathered(reference_statistics(x)))
                 return (reference(x, gamma, beta, labels, m, v, eps, slope)[0],)
 
             higher = differentiate(formula, (x, gamma, beta), (of_x, of_gamma, of_beta), (grad_y,))
@@ -198,10 +197,6 @@ def _operations(x: Tensor) -> _Operations:
     return _OPS if dispatch.takes_op(OP, x.device.type) else _FORMULAS
 
 
-def _values(x: Tensor) -> int:
-    return x.shape[0] * math.prod(x.shape[2:])
-
-
 @torch.no_grad()
 def follow(running_mean: Tensor | None, running_var: Tensor | None, shared: Shared, momentum: float) -> None:
     """Move running statistics, where there are any, towards those of a batch; the variance towards the unbiased one."""
@@ -223,11 +218,6 @@ def batch_norm_over_ranks(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> T
         momentum = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
         follow(norm.running_mean, norm.running_var, shared, momentum)
     return y
-
-
-def one_class(x: Tensor) -> Tensor:
-    """Return the labels [N] of a norm of one class: 0 of each sample."""
-    return torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
 
 
 def share_statistics(network: nn.Module) -> None:

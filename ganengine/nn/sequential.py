@@ -11,12 +11,12 @@ from torch.nn.modules import module as everywhere
 
 from ganengine import ranks
 from ganengine.nn.convolution import Conv2d, takes_along
-from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, one_class, rows_of
+from ganengine.nn.norm import LEAST_ELEMENTS, BatchNorm2d, InstanceNorm2d, instance_kernel_pays, rows_of
 from ganengine.nn.padding import ReflectionPad2d
 from ganengine.nn.spectral_norm import follow
 from ganengine.ops.activation import LEAKY_SLOPE, SLOPES
 from ganengine.ops.conditional_batch_norm import OP as BATCH_NORM
-from ganengine.ops.conditional_batch_norm import conditional_batch_norm
+from ganengine.ops.conditional_batch_norm import conditional_batch_norm, one_class
 from ganengine.ops.dispatch import compiled
 from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.registration import traced

@@ -223,7 +223,7 @@ def reference_input(
         count: 0-d, like gamma in dtype, values per channel of the whole batch.
     """
     grad_z, centred, gamma_n, rstd = _grad_z(grad_y, x, gamma, beta, labels, mean, var, eps, slope)
-    offset, pull = (sums / count).to(gamma.dtype) * torch.stack((rstd, rstd.pow(3)))
+    offset, pull = _pull(sums, count, rstd)
     pulled = torch.addcmul(offset.unsqueeze(1), centred, pull.unsqueeze(1))
     return _like(grad_z * (gamma_n * rstd).unsqueeze(2) - pulled, x)
 
@@ -250,6 +250,16 @@ def memory_format(x: Tensor) -> torch.memory_format:
 
 def _rows(table: Tensor, labels: Tensor | None) -> Tensor:
     return table if labels is None else table.index_select(0, labels)
+
+
+def one_class(x: Tensor) -> Tensor:
+    """Return the labels [N] of a norm of one class: 0 of each sample."""
+    return torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+
+
+def _pull(sums: Tensor, count: Tensor, rstd: Tensor) -> Tensor:
+    """Return how the statistics pull at grad_x, [2, C]: by so much, and by so much for each unit of x - mean."""
+    return (sums / count).to(rstd.dtype) * torch.stack((rstd, rstd.pow(3)))
 
 
 def _table(rows: Tensor, table: Tensor, labels: Tensor | None) -> Tensor:
@@ -487,10 +497,8 @@ def input_by_backward(
 ) -> Tensor:
     """Return what `reference_input` does, by the op's whole gradient and one more pass that applies the sums."""
     grad_x, _, _ = BACKWARD(grad_y, x, gamma, beta, labels, mean, var, False, eps, slope)
-    rstd = torch.rsqrt(var + eps)
-    shift, scale = (sums / count).to(gamma.dtype).mul_(torch.stack((rstd, rstd.pow(3)))).unsqueeze(1)
-    one_class = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
-    pulled, _, _ = FORWARD(x, scale, shift, one_class, mean, torch.ones_like(var), 0.0, 1.0)
+    shift, scale = _pull(sums, count, torch.rsqrt(var + eps)).unsqueeze(1)
+    pulled, _, _ = FORWARD(x, scale, shift, one_class(x), mean, torch.ones_like(var), 0.0, 1.0)
     made: Tensor = grad_x.sub_(pulled)
     return made
 
