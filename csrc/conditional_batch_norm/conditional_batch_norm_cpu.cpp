@@ -149,30 +149,46 @@ std::tuple<Tensor, Tensor, Tensor> forward_cpu(const Tensor& x_any,             
   return {y, mean, var};
 }
 
+// What a gradient is made of, checked and laid out.
+struct Given {
+  Shape shape;
+  Tensor grad, x, gamma, beta, mean, var;
+  std::vector<int64_t> labels;
+
+  template <typename T>
+  Problem<T> problem(const Tensor& out, bool batch_statistics, double eps, double slope) const {
+    auto p = describe_problem<T>(shape, x, out, gamma, beta, labels, mean, var, batch_statistics, eps, slope, 2);
+    p.grad = static_cast<const T*>(grad.const_data_ptr());
+    return p;
+  }
+};
+
+Given checked(const Tensor& grad,  // like x
+              const Tensor& x, const Tensor& gamma, const Tensor& beta, const std::optional<Tensor>& labels,
+              const Tensor& mean, const Tensor& var) {
+  check_inputs(x, gamma, beta, labels);
+  check_statistics(mean, var, x);
+  check_grad(grad, x);
+  const Shape shape = shape_of(x);
+  return {shape,       laid_out(grad, shape), laid_out(x, shape), dense(gamma),
+          dense(beta), dense(mean),           dense(var),         read_labels(labels, gamma.size(0))};
+}
+
 std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_any,  // like x
                                                 const Tensor& x_any, const Tensor& gamma_any, const Tensor& beta_any,
                                                 const std::optional<Tensor>& labels_any, const Tensor& mean_any,
                                                 const Tensor& var_any, bool batch_statistics, double eps,
                                                 double slope) {
-  check_inputs(x_any, gamma_any, beta_any, labels_any);
-  check_statistics(mean_any, var_any, x_any);
-  check_grad(grad_any, x_any);
-  const Shape shape = shape_of(x_any);
-  const Tensor x = laid_out(x_any, shape);
-  const Tensor grad = laid_out(grad_any, shape);
-  const Tensor gamma = dense(gamma_any), beta = dense(beta_any);
-  const Tensor mean = dense(mean_any), var = dense(var_any);
-  const std::vector<int64_t> labels = read_labels(labels_any, gamma.size(0));
-  const Tensor grad_x = empty_as(x, shape);
-  const Tensor grad_gamma = empty_dense(gamma.sizes(), gamma.scalar_type());
-  const Tensor grad_beta = empty_dense(beta.sizes(), beta.scalar_type());
+  const Given given = checked(grad_any, x_any, gamma_any, beta_any, labels_any, mean_any, var_any);
+  const Tensor grad_x = empty_as(given.x, given.shape);
+  const Tensor grad_gamma = empty_dense(given.gamma.sizes(), given.gamma.scalar_type());
+  const Tensor grad_beta = empty_dense(given.beta.sizes(), given.beta.scalar_type());
   clear(grad_gamma), clear(grad_beta);
-  if (x.numel() == 0) return {grad_x, grad_gamma, grad_beta};
-  visit(x.scalar_type(), [&](auto element) {
+  if (given.x.numel() == 0) return {grad_x, grad_gamma, grad_beta};
+  visit(given.x.scalar_type(), [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
-    auto p = describe_problem<T>(shape, x, grad_x, gamma, beta, labels, mean, var, batch_statistics, eps, slope, 2);
-    p.grad = static_cast<const T*>(grad.const_data_ptr());
+    auto p = given.template problem<T>(grad_x, batch_statistics, eps, slope);
     p.grad_gamma = static_cast<A*>(grad_gamma.mutable_data_ptr());
     p.grad_beta = static_cast<A*>(grad_beta.mutable_data_ptr());
     run_backward(p);
@@ -184,27 +200,18 @@ std::tuple<Tensor, Tensor, Tensor> sums_cpu(const Tensor& grad_any,  // like x
                                             const Tensor& x_any, const Tensor& gamma_any, const Tensor& beta_any,
                                             const std::optional<Tensor>& labels_any, const Tensor& mean_any,
                                             const Tensor& var_any, double eps, double slope) {
-  check_inputs(x_any, gamma_any, beta_any, labels_any);
-  check_statistics(mean_any, var_any, x_any);
-  check_grad(grad_any, x_any);
-  const Shape shape = shape_of(x_any);
-  const Tensor x = laid_out(x_any, shape);
-  const Tensor grad = laid_out(grad_any, shape);
-  const Tensor gamma = dense(gamma_any), beta = dense(beta_any);
-  const Tensor mean = dense(mean_any), var = dense(var_any);
-  const std::vector<int64_t> labels = read_labels(labels_any, gamma.size(0));
-  const Tensor grad_gamma = empty_dense(gamma.sizes(), gamma.scalar_type());
-  const Tensor grad_beta = empty_dense(beta.sizes(), beta.scalar_type());
-  const Tensor sums = empty_dense({2, shape.c}, ScalarType::Double);
+  const Given given = checked(grad_any, x_any, gamma_any, beta_any, labels_any, mean_any, var_any);
+  const Tensor grad_gamma = empty_dense(given.gamma.sizes(), given.gamma.scalar_type());
+  const Tensor grad_beta = empty_dense(given.beta.sizes(), given.beta.scalar_type());
+  const Tensor sums = empty_dense({2, given.shape.c}, ScalarType::Double);
   clear(grad_gamma), clear(grad_beta), clear(sums);
-  if (x.numel() == 0) return {grad_gamma, grad_beta, sums};
-  visit(x.scalar_type(), [&](auto element) {
+  if (given.x.numel() == 0) return {grad_gamma, grad_beta, sums};
+  visit(given.x.scalar_type(), [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
     // There is no result like x, and nothing to be fetched for it: grad_gamma stands in.
-    auto p = describe_problem<T>(shape, x, grad_gamma, gamma, beta, labels, mean, var, true, eps, slope, 2);
+    auto p = given.template problem<T>(grad_gamma, true, eps, slope);
     p.stream = true;
-    p.grad = static_cast<const T*>(grad.const_data_ptr());
     p.grad_gamma = static_cast<A*>(grad_gamma.mutable_data_ptr());
     p.grad_beta = static_cast<A*>(grad_beta.mutable_data_ptr());
     p.sums = static_cast<double*>(sums.mutable_data_ptr());
@@ -219,25 +226,17 @@ Tensor input_cpu(const Tensor& grad_any,  // like x
                  const Tensor& sums_any,   // [2, C]
                  const Tensor& count_any,  // []
                  double eps, double slope) {
-  check_inputs(x_any, gamma_any, beta_any, labels_any);
-  check_statistics(mean_any, var_any, x_any);
-  check_grad(grad_any, x_any);
+  const Given given = checked(grad_any, x_any, gamma_any, beta_any, labels_any, mean_any, var_any);
   check(sums_any.scalar_type() == ScalarType::Double, kOp, "expected sums to be float64");
-  check_tensor(kOp, "sums", sums_any, {2, x_any.size(1)}, ScalarType::Double, x_any);
-  check_tensor(kOp, "count", count_any, {}, accumulation_type(x_any.scalar_type()), x_any);
-  const Shape shape = shape_of(x_any);
-  const Tensor x = laid_out(x_any, shape);
-  const Tensor grad = laid_out(grad_any, shape);
-  const Tensor gamma = dense(gamma_any), beta = dense(beta_any);
-  const Tensor mean = dense(mean_any), var = dense(var_any), sums = dense(sums_any);
-  const std::vector<int64_t> labels = read_labels(labels_any, gamma.size(0));
-  const Tensor grad_x = empty_as(x, shape);
-  if (x.numel() == 0) return grad_x;
-  visit(x.scalar_type(), [&](auto element) {
+  check_tensor(kOp, "sums", sums_any, {2, given.shape.c}, ScalarType::Double, given.x);
+  check_tensor(kOp, "count", count_any, {}, accumulation_type(given.x.scalar_type()), given.x);
+  const Tensor sums = dense(sums_any);
+  const Tensor grad_x = empty_as(given.x, given.shape);
+  if (given.x.numel() == 0) return grad_x;
+  visit(given.x.scalar_type(), [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
-    auto p = describe_problem<T>(shape, x, grad_x, gamma, beta, labels, mean, var, true, eps, slope, 2);
-    p.grad = static_cast<const T*>(grad.const_data_ptr());
+    auto p = given.template problem<T>(grad_x, true, eps, slope);
     p.sums = static_cast<double*>(sums.mutable_data_ptr());
     p.count = static_cast<double>(*static_cast<const A*>(count_any.const_data_ptr()));
     run_input(p);
