@@ -104,4 +104,11 @@ struct WeightCells {
   int64_t block(int64_t cell) const { return cell / static_cast<int64_t>(taps.size()); }
 };
 
+// In float32: one side from the other, and the weight gradient. What is in front is activated: a number at 0 or below
+// is multiplied by its slope; beside a gate that happens to the results where the gate is 0 or below.
+void make_values(const Problem& p, bool gather, const float* from, const float* weight, const float* bias, float slope,
+                 const float* gate, float* to);
+void make_weights(const Problem& p, const float* wide, const float* narrow, float wide_slope, float narrow_slope,
+                  float* to);
+
 }  // namespace ganengine::convolution

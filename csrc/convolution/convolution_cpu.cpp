@@ -12,6 +12,7 @@
 #include "common/parallel.h"
 #include "common/tensors.h"
 #include "convolution/convolution.h"
+#include "convolution/convolution_tasks.h"
 
 #if GANENGINE_AMX
 #define GANENGINE_TILES amx
@@ -54,44 +55,13 @@ constexpr const char* kOp = "convolution";
 constexpr const char* kBackwardOp = "convolution_backward";
 constexpr const char* kWeightsOp = "convolution_weights";
 
-constexpr int64_t kThreadProducts = 1 << 22;     // multiplications below which another thread costs more than it saves
 constexpr int64_t kFieldPositions = 1024;        // of one task: its field and results stay in the second-level cache
 constexpr int64_t kWeightsNumbers = 128 * 1024;  // in the fields of one task of a weight gradient ...
 constexpr int64_t kWeightsPositions = 1024;      // ... but at least so many positions
 
 using Pair = std::vector<int64_t>;
 
-int64_t up(int64_t value, int64_t step) { return (value + step - 1) / step; }
-int64_t rounded_up(int64_t value, int64_t step) { return up(value, step) * step; }
-
-// Memory that a thread keeps from call to call, on whole cache lines.
-template <typename T>
-class Kept {
- public:
-  T* at_least(int64_t count) {
-    if (count > count_) {
-      at_.reset(static_cast<T*>(std::aligned_alloc(64, rounded_up(count * static_cast<int64_t>(sizeof(T)), 64))));
-      count_ = at_ ? count : 0;
-      if (!at_) throw std::bad_alloc();
-    }
-    return at_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(void* at) const { std::free(at); }
-  };
-  std::unique_ptr<T, Free> at_;
-  int64_t count_ = 0;
-};
-
 // ---- fields
-
-// Where a picture of `size` has its reflection of place i, no further outside than it is large.
-int64_t reflected(int64_t i, int64_t size) {
-  const int64_t inside = i < 0 ? -i : i;
-  return inside < size ? inside : 2 * (size - 1) - inside;
-}
 
 // Writes a field [lines][pitch][channels] of one picture.
 void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t channels, const Cut& cut, bool reflect,
@@ -131,33 +101,6 @@ void cut_picture(const uint16_t* picture, int64_t height, int64_t width, int64_t
     for (int64_t v = end; v < pitch; ++v) edge(v);
   }
 }
-
-// How a result of `lines` by `pitch` positions for each of n pictures is cut into tasks: some pictures, or a band of
-// one.
-struct Tasks {
-  Tasks(int64_t n, int64_t lines, int64_t halo, int64_t pitch, int64_t positions, int64_t threads)
-      : n(n), lines(lines) {
-    kept = std::clamp<int64_t>(positions / pitch - halo, 1, lines);
-    if (n < threads) kept = std::min(kept, up(lines, up(threads, n)));
-    bands = up(lines, kept);
-    kept = up(lines, bands);
-    pictures = bands > 1 ? 1 : std::clamp<int64_t>(positions / ((lines + halo) * pitch), 1, up(n, threads));
-    groups = up(n, pictures);
-  }
-  int64_t count() const { return groups * bands; }
-  int64_t first_picture(int64_t task) const { return task / bands * pictures; }
-  int64_t pictures_of(int64_t task) const { return std::min(pictures, n - first_picture(task)); }
-  int64_t first_line(int64_t task) const { return task % bands * kept; }
-  int64_t kept_of(int64_t task) const { return std::min(kept, lines - first_line(task)); }
-
-  int64_t n, lines, kept, bands, pictures, groups;
-};
-
-int64_t threads_for_products(int64_t products) {
-  return std::clamp<int64_t>(products / kThreadProducts, 1, torch::stable::get_num_threads());
-}
-
-int64_t products(const Problem& p) { return p.n * p.down * p.across * p.narrow * p.rows * p.columns * p.wide; }
 
 // ---- values
 
@@ -260,8 +203,9 @@ void pack_weights(const T* weights, int64_t step, int64_t outputs, std::vector<C
 }
 
 // One side of a convolution from the other.
-void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& weight,
-               const std::optional<Tensor>& bias, float slope, const std::optional<Tensor>& gate, const Tensor& to) {
+void make_side_of_tiles(const Problem& p, bool gather, const Tensor& from, const Tensor& weight,
+                        const std::optional<Tensor>& bias, float slope, const std::optional<Tensor>& gate,
+                        const Tensor& to) {
   const int64_t channels = gather ? p.wide : p.narrow, outputs = gather ? p.narrow : p.wide;
   const int64_t height = gather ? p.height : p.down, width = gather ? p.width : p.across;
   const int64_t threads = threads_for_products(products(p));
@@ -333,10 +277,24 @@ void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& 
   });
 }
 
+const float* floats(const std::optional<Tensor>& t) {
+  return t ? static_cast<const float*>(t->const_data_ptr()) : nullptr;
+}
+
+void make_side(const Problem& p, bool gather, const Tensor& from, const Tensor& weight,
+               const std::optional<Tensor>& bias, float slope, const std::optional<Tensor>& gate, const Tensor& to) {
+  if (from.scalar_type() == ScalarType::Float) {
+    make_values(p, gather, floats(from), floats(weight), floats(bias), slope, floats(gate),
+                static_cast<float*>(to.mutable_data_ptr()));
+  } else {
+    make_side_of_tiles(p, gather, from, weight, bias, slope, gate, to);
+  }
+}
+
 // The adjoint of a reflection: each pixel of [N, H, W, C] is the sum of those of [N, H + 2 p, W + 2 p, C] that are its
 // own or its reflections.
-void fold(const uint16_t* padded, const Problem& p, uint16_t* to) {
-  const auto add = GANENGINE_CHOOSE_TILES(add_pixels);
+template <typename T, typename F>
+void fold(const T* padded, const Problem& p, const F& add, T* to) {
   const int64_t above = p.padding_top, before = p.padding_left, pitch = (p.width + 2 * before) * p.wide;
   // Where a place of a side lies in the padded one, itself first.
   const auto sources = [](int64_t i, int64_t size, int64_t padding, int64_t (&found)[3]) {
@@ -348,19 +306,18 @@ void fold(const uint16_t* padded, const Problem& p, uint16_t* to) {
   };
   parallel_for(p.n * p.height, grain(p.width * p.wide), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const uint16_t* picture = padded + row / p.height * (p.height + 2 * above) * pitch;
-      uint16_t* line = to + row * p.width * p.wide;
+      const T* picture = padded + row / p.height * (p.height + 2 * above) * pitch;
+      T* line = to + row * p.width * p.wide;
       int64_t rows[3], columns[3];
       const int64_t down = sources(row % p.height, p.height, above, rows);
       for (int64_t x = 0; x < p.width; ++x) {
         if (down == 1 && x > before && x < p.width - 1 - before) {  // all up to the other edge are their own
           const int64_t count = p.width - 1 - before - x;
-          std::memcpy(line + x * p.wide, picture + rows[0] * pitch + (before + x) * p.wide,
-                      count * p.wide * sizeof(uint16_t));
+          std::memcpy(line + x * p.wide, picture + rows[0] * pitch + (before + x) * p.wide, count * p.wide * sizeof(T));
           x += count - 1;
           continue;
         }
-        const uint16_t* pixels[9];
+        const T* pixels[9];
         const int64_t across = sources(x, p.width, before, columns);
         int64_t count = 0;
         for (int64_t r = 0; r < down; ++r) {
@@ -370,6 +327,23 @@ void fold(const uint16_t* padded, const Problem& p, uint16_t* to) {
       }
     }
   });
+}
+
+void add_floats(const float* const* pixels, int64_t count, int64_t channels, float* to) {
+  std::memcpy(to, pixels[0], channels * sizeof(float));
+  for (int64_t i = 1; i < count; ++i) {
+    for (int64_t c = 0; c < channels; ++c) to[c] += pixels[i][c];
+  }
+}
+
+void fold(const Tensor& padded, const Problem& p, const Tensor& to) {
+  const void* const from = padded.const_data_ptr();
+  void* const data = to.mutable_data_ptr();
+  if (to.scalar_type() == ScalarType::Float) {
+    fold(static_cast<const float*>(from), p, add_floats, static_cast<float*>(data));
+  } else {
+    fold(static_cast<const uint16_t*>(from), p, GANENGINE_CHOOSE_TILES(add_pixels), static_cast<uint16_t*>(data));
+  }
 }
 
 // ---- weights
@@ -500,13 +474,22 @@ Problem problem(const char* op, int64_t n, int64_t height, int64_t width, int64_
 
 void check_values(const char* op, const char* name, const Tensor& t) {
   check(t.dim() == 4, op, "expected ", name, " of 4 dimensions, got ", describe(t.sizes()));
-  check(t.scalar_type() == ScalarType::BFloat16, op, "expected ", name, " to be bfloat16");
+  check(t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::BFloat16, op, "expected ", name,
+        " to be float32 or bfloat16");
 }
 
-void check_weight(const char* op, const Tensor& weight, const std::optional<Tensor>& bias, int64_t outputs) {
+void check_values(const char* op, const char* name, const Tensor& t, const Tensor& like) {
+  check_values(op, name, t);
+  check(t.scalar_type() == like.scalar_type(), op, "expected ", name, " to be ",
+        like.scalar_type() == ScalarType::Float ? "float32" : "bfloat16", " as the other side is");
+}
+
+void check_weight(const char* op, const Tensor& weight, const std::optional<Tensor>& bias, int64_t outputs,
+                  const Tensor& values) {
   check(weight.dim() == 4, op, "expected a weight of 4 dimensions, got ", describe(weight.sizes()));
-  check(weight.scalar_type() == ScalarType::Float || weight.scalar_type() == ScalarType::BFloat16, op,
-        "expected a weight of float32 or bfloat16");
+  check(weight.scalar_type() == ScalarType::Float ||
+            (weight.scalar_type() == ScalarType::BFloat16 && values.scalar_type() == ScalarType::BFloat16),
+        op, "expected a weight of float32, or of bfloat16 beside data of it");
   if (bias) check_tensor(op, "bias", *bias, {outputs}, ScalarType::Float, weight);
 }
 
@@ -516,18 +499,18 @@ std::optional<Tensor> dense_bias(const std::optional<Tensor>& bias) {
 
 std::optional<Tensor> checked_gate(const char* op, const std::optional<Tensor>& gate, const Tensor& result) {
   if (!gate) return std::nullopt;
-  check_values(op, "gate", *gate);
+  check_values(op, "gate", *gate, result);
   check(gate->sizes() == result.sizes(), op, "expected a gate ", describe(result.sizes()), ", got ",
         describe(gate->sizes()));
   return channels_last(*gate);
 }
 
-Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
-                  const Tensor& weight,  // [K, C, rows, columns] float32 or bfloat16
+Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] float32 or bfloat16
+                  const Tensor& weight,  // [K, C, rows, columns] float32, or bfloat16 beside it
                   std::optional<Tensor> bias, Pair stride, Pair padding, bool reflect, double slope,
                   std::optional<Tensor> gate) {
   check_values(kOp, "x", wide);
-  check_weight(kOp, weight, bias, weight.dim() == 4 ? weight.size(0) : 0);
+  check_weight(kOp, weight, bias, weight.dim() == 4 ? weight.size(0) : 0, wide);
   check(wide.size(1) == weight.size(1), kOp, "expected x of ", weight.size(1), " channels, got ", wide.size(1));
   check_form(kOp, stride, padding);
   const int64_t down = places(wide.size(2), weight.size(2), stride[0], padding[0]);
@@ -535,18 +518,18 @@ Tensor gather_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
   const Problem p = problem(kOp, wide.size(0), wide.size(2), wide.size(3), wide.size(1), down, across, weight.size(0),
                             weight.size(2), weight.size(3), stride, padding, reflect);
   check_reflection(kOp, reflect, p.height, p.width, padding);
-  const Tensor narrow = empty_channels_last(p.n, p.narrow, p.down, p.across, ScalarType::BFloat16);
+  const Tensor narrow = empty_channels_last(p.n, p.narrow, p.down, p.across, wide.scalar_type());
   make_side(p, true, channels_last(wide), channels_last(weight), dense_bias(bias), static_cast<float>(slope),
             checked_gate(kOp, gate, narrow), narrow);
   return narrow;
 }
 
-Tensor scatter_cpu(const Tensor& narrow,  // [N, K, down, across] bfloat16
-                   const Tensor& weight,  // [K, C, rows, columns] float32 or bfloat16
+Tensor scatter_cpu(const Tensor& narrow,  // [N, K, down, across] float32 or bfloat16
+                   const Tensor& weight,  // [K, C, rows, columns] float32, or bfloat16 beside it
                    std::optional<Tensor> bias, Pair stride, Pair padding, Pair sides, bool reflect, double slope,
                    std::optional<Tensor> gate) {
   check_values(kBackwardOp, "y", narrow);
-  check_weight(kBackwardOp, weight, bias, weight.dim() == 4 ? weight.size(1) : 0);
+  check_weight(kBackwardOp, weight, bias, weight.dim() == 4 ? weight.size(1) : 0, narrow);
   check(narrow.size(1) == weight.size(0), kBackwardOp, "expected y of ", weight.size(0), " channels, got ",
         narrow.size(1));
   check_form(kBackwardOp, stride, padding);
@@ -560,7 +543,7 @@ Tensor scatter_cpu(const Tensor& narrow,  // [N, K, down, across] bfloat16
                             narrow.size(3), narrow.size(1), weight.size(2), weight.size(3), stride, padding, reflect);
   check_reflection(kBackwardOp, reflect, p.height, p.width, padding);
   check(!reflect || (!gate && !bias), kBackwardOp, "expected neither gate nor bias beside a reflection");
-  const Tensor wide = empty_channels_last(p.n, p.wide, p.height, p.width, ScalarType::BFloat16);
+  const Tensor wide = empty_channels_last(p.n, p.wide, p.height, p.width, narrow.scalar_type());
   const Tensor from = channels_last(narrow), by = channels_last(weight);
   if (!reflect) {
     make_side(p, false, from, by, dense_bias(bias), static_cast<float>(slope), checked_gate(kBackwardOp, gate, wide),
@@ -570,17 +553,17 @@ Tensor scatter_cpu(const Tensor& narrow,  // [N, K, down, across] bfloat16
   Problem around = p;
   around.height += 2 * p.padding_top, around.width += 2 * p.padding_left;
   around.padding_top = around.padding_left = 0;
-  const Tensor padded = empty_channels_last(p.n, p.wide, around.height, around.width, ScalarType::BFloat16);
+  const Tensor padded = empty_channels_last(p.n, p.wide, around.height, around.width, narrow.scalar_type());
   make_side(around, false, from, by, std::nullopt, static_cast<float>(slope), std::nullopt, padded);
-  fold(static_cast<const uint16_t*>(padded.const_data_ptr()), p, static_cast<uint16_t*>(wide.mutable_data_ptr()));
+  fold(padded, p, wide);
   return wide;
 }
 
-Tensor weights_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
-                   const Tensor& narrow,  // [N, K, down, across] bfloat16
+Tensor weights_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16 or float32
+                   const Tensor& narrow,  // [N, K, down, across], of the same type
                    Pair stride, Pair padding, Pair kernel, bool reflect, double wide_slope, double narrow_slope) {
   check_values(kWeightsOp, "wide", wide);
-  check_values(kWeightsOp, "narrow", narrow);
+  check_values(kWeightsOp, "narrow", narrow, wide);
   check(wide.size(0) == narrow.size(0), kWeightsOp, "expected as many pictures on both sides");
   check_form(kWeightsOp, stride, padding);
   check(kernel.size() == 2, kWeightsOp, "expected kernel to be a pair");
@@ -593,8 +576,13 @@ Tensor weights_cpu(const Tensor& wide,    // [N, C, H, W] bfloat16
                             narrow.size(3), narrow.size(1), kernel[0], kernel[1], stride, padding, reflect);
   check_reflection(kWeightsOp, reflect, p.height, p.width, padding);
   const Tensor weight = empty_channels_last(p.narrow, p.wide, p.rows, p.columns, ScalarType::Float);
-  make_weights(p, channels_last(wide), channels_last(narrow), static_cast<float>(wide_slope),
-               static_cast<float>(narrow_slope), weight);
+  const Tensor x = channels_last(wide), y = channels_last(narrow);
+  const float x_slope = static_cast<float>(wide_slope), y_slope = static_cast<float>(narrow_slope);
+  if (x.scalar_type() == ScalarType::Float) {
+    make_weights(p, floats(x), floats(y), x_slope, y_slope, static_cast<float*>(weight.mutable_data_ptr()));
+  } else {
+    make_weights(p, x, y, x_slope, y_slope, weight);
+  }
   return weight;
 }
 

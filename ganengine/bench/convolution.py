@@ -1,7 +1,8 @@
-"""Convolutions in bfloat16 with what stands in front of them, as ganengine.nn has them: products of tiles.
+"""Convolutions with what stands in front of them, as ganengine.nn has them.
 
-What stands in front (an activation, reflection padding) is taken along by the convolution (ganengine.nn.sequential).
-Where the machine has no AMX the layers leave all to PyTorch, and are measured as they are.
+What stands in front (an activation, reflection padding) is taken along by the convolution (ganengine.nn.sequential)
+where it is one of our own: in bfloat16 on machines with AMX, in float32 on those with AVX2 and no AVX-512. Elsewhere
+the layers leave all to PyTorch, and are measured as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ganengine.nn.padding import ReflectionPad2d
 from ganengine.nn.sequential import Sequential
 
 OP = "convolution"
+DTYPES = (torch.float32, torch.bfloat16)
 FRONTS: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], Tensor]]] = {
     "": (nn.Identity, lambda x: x),
     "reflect, ": (lambda: ReflectionPad2d(1), partial(F.pad, pad=(1, 1, 1, 1), mode="reflect")),
@@ -56,22 +58,22 @@ of arXiv:1611.07004's U-Net; the first layer of a D that sees grey pictures."""
 
 def cases() -> list[Case]:
     """Return all cases."""
-    return [case(layer) for layer in LAYERS]
+    return [case(layer, dtype) for dtype in DTYPES for layer in LAYERS]
 
 
 def quick_cases() -> list[Case]:
     """Return the few for a glance."""
-    return [case(LAYERS[0])]
+    return [case(LAYERS[0], dtype) for dtype in DTYPES]
 
 
-def case(layer: Layer) -> Case:
-    """Return the case of a layer."""
+def case(layer: Layer, dtype: torch.dtype) -> Case:
+    """Return the case of a layer that computes in `dtype`."""
     step = f", stride {layer.stride}" if layer.stride > 1 else ""
     name = f"{layer.front}conv {layer.kernel}x{layer.kernel}{step}"
-    return Case(OP, name, layer.shape, torch.bfloat16, "channels_last", partial(_subject, layer))
+    return Case(OP, name, layer.shape, dtype, "channels_last", partial(_subject, layer, dtype))
 
 
-def _subject(layer: Layer, device: torch.device) -> Subject:
+def _subject(layer: Layer, dtype: torch.dtype, device: torch.device) -> Subject:
     draw = torch.Generator().manual_seed(8)
     *size, made = layer.shape
     kernel, stride, padding = layer.kernel, layer.stride, layer.padding
@@ -81,7 +83,7 @@ def _subject(layer: Layer, device: torch.device) -> Subject:
     def place(*shape: int) -> Tensor:
         return channels_last(torch.randn(shape, generator=draw).to(device))
 
-    x, grad = place(*size).bfloat16(), place(size[0], made, height, width)
+    x, grad = place(*size).to(dtype), place(size[0], made, height, width)
     conv = Conv2d(size[1], made, kernel, stride, padding)
     conv.weight = nn.Parameter(place(made, size[1], kernel, kernel))
     conv.bias = nn.Parameter(torch.randn(made, generator=draw).to(device))
@@ -89,13 +91,16 @@ def _subject(layer: Layer, device: torch.device) -> Subject:
     ours = Sequential(nn.Identity(), before(), conv)  # an activation that comes first is not taken along
     inputs = (x.requires_grad_(), conv.weight, conv.bias)
 
+    def computing() -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
     def eager(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        taken = front(x)  # in bfloat16: autocast on the CPU would pad in float32
-        with torch.autocast(device.type, torch.bfloat16):
+        taken = front(x)  # outside: autocast on the CPU would pad in float32
+        with computing():
             return F.conv2d(taken, weight, bias, stride, padding)
 
     def fused(x: Tensor, *_: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
+        with computing():
             y: Tensor = ours(x)
             return y
 
@@ -105,8 +110,8 @@ def _subject(layer: Layer, device: torch.device) -> Subject:
         return (y.detach(), *torch.autograd.grad(y, wide, grad.double()))
 
     # The layer, its data gradient and its weight gradient are as many multiplications each.
-    rows = torch.randn(size[0] * height * width, size[1] * kernel * kernel, generator=draw).to(device, torch.bfloat16)
-    matrix = conv.weight.detach().bfloat16().flatten(1)
+    rows = torch.randn(size[0] * height * width, size[1] * kernel * kernel, generator=draw).to(device, dtype)
+    matrix = conv.weight.detach().to(dtype).flatten(1)
 
     def product() -> Tensor:
         return F.linear(rows, matrix)

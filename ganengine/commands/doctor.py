@@ -119,7 +119,7 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     from ganengine.allocator import keep_freed_memory
     from ganengine.config import RunOptions
     from ganengine.hardware import bfloat16_unit, choose_device
-    from ganengine.ops.convolution import tiles_pay
+    from ganengine.ops.convolution import kernels_pay
     from ganengine.optimizers import FUSED
     from ganengine.spinning import SPINS, wait_briefly
 
@@ -133,13 +133,15 @@ def fast_paths() -> dict[str, dict[str, Any]]:
         kernels = f"compiled for {INSTRUCTION_SETS[torch.ops.ganengine.set_isa(len(INSTRUCTION_SETS) - 1)]}"
     else:
         kernels = "compiled for CUDA"
-    unit, tiles = bfloat16_unit(device), device.type == "cpu" and tiles_pay()
+    unit = bfloat16_unit(device)
+    kinds = {torch.bfloat16: "products of tiles, in bfloat16", torch.float32: "with AVX2, in float32"}
+    own = [what for dtype, what in kinds.items() if device.type == "cpu" and kernels_pay(dtype)]
     allocator, waits = keep_freed_memory(), wait_briefly()
     paths = {
         "fused ops": (compiled, kernels),
         "own convolutions": (
-            tiles,
-            "products of tiles, in bfloat16" if tiles else "torch's: for want of kernels or AMX",
+            bool(own),
+            " and ".join(own) or "torch's: for want of kernels, or as fast here",
         ),
         "bfloat16": (bool(unit), unit or "nothing multiplies it faster than float32 here"),
         "channels-last": (RunOptions().channels_last != "off", "memory format of pictures and convolutions"),

@@ -1,7 +1,9 @@
 """Convolutions on the CPU in the form that is fastest, the same numbers but for rounding.
 
-Products of tiles (ganengine.ops.convolution), where the machine has AMX and computes in bfloat16: no casts of weights
-and their gradients stand beside them, and the backend (oneDNN) takes two to four times as long over few pictures.
+Our own kernels (ganengine.ops.convolution). In bfloat16, where the machine has AMX: no casts of weights and their
+gradients stand beside them, and the backend (oneDNN) takes two to four times as long over few pictures. In float32,
+where it has AVX2 alone: weight gradients and layers of one to four channels are faster, the others as fast, and an
+activation in front or a reflection is no pass over memory.
 
 Products of patches (ganengine.ops.im2col), where there are few positions and many weights: with 64 pictures of
 256 x 8 x 8 and a layer of 5 x 5 to 512 channels the backend's weight gradient takes 166 ms, the same arithmetic as one
@@ -25,9 +27,9 @@ from ganengine.ops.convolution import (
     convolution_bias,
     convolution_weights,
     folded,
+    kernels_pay,
     reflected,
     through_gate,
-    tiles_pay,
 )
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.registration import traced, wanted
@@ -44,8 +46,11 @@ FULL_PRECISION_ROWS = 32
 """With so few places in the batch, products of patches are in float32, in which weights are kept: reading and writing
 these is all that counts, and casts read and write them once more."""
 
+LEAST_PRODUCTS = {torch.bfloat16: 0, torch.float32: 1 << 22}
+"""With fewer, what stands around our own kernels costs more than they save (0.1 ms of the backend's time)."""
+
 _Pair = tuple[int, int]
-Way: TypeAlias = Literal["backend", "patches", "tiles"]
+Way: TypeAlias = Literal["backend", "patches", "own"]
 _Ways: TypeAlias = tuple[Way, Way]
 
 
@@ -77,6 +82,14 @@ class Form:
         positions = self.places[0] * self.places[1]
         few = positions <= WEIGHTS_FEW_POSITIONS and dtype in (torch.bfloat16, torch.float16)
         return few or weights >= WEIGHTS_LEAST_RATIO[dtype] * positions * batch
+
+    def kernels_pay(self, batch: int, weights: int, dtype: torch.dtype) -> bool:
+        """Whether our own kernels are faster than the backend."""
+        if not kernels_pay(dtype):
+            return False
+        # In float32 a kernel of 1 x 1 is a product of matrices as they lie, where nothing is to be gained.
+        plain = dtype == torch.float32 and self.kernel == (1, 1)
+        return not plain and weights * self.places[0] * self.places[1] * batch >= LEAST_PRODUCTS[dtype]
 
 
 class Conv2d(nn.Conv2d):
@@ -189,7 +202,7 @@ def ways_of(x: Tensor, weights: int, form: Form) -> _Ways | None:
     dtype = computed_in(x)
     if len(x) == 0 or min(*form.places, *form.wide) <= 0:
         return None
-    other: Way = "tiles" if dtype == torch.bfloat16 and tiles_pay() else "backend"
+    other: Way = "own" if form.kernels_pay(len(x), weights, dtype) else "backend"
     values: Way = "patches" if form.values_pay(len(x), weights, dtype) else other
     gradient: Way = "patches" if form.weights_pay(len(x), weights, dtype) else other
     if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()):
@@ -211,7 +224,7 @@ def convolved(
 
     Gradients: any order.
     """
-    if ways != ("tiles", "tiles"):
+    if ways != ("own", "own"):
         x, slope = activated(x, slope), 1.0
         if form.reflect:
             x = reflected(x, form.padding)
@@ -240,8 +253,8 @@ class _Convolution(torch.autograd.Function):
         ctx.bias = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
         x = x.to(dtype)
-        if ways[0] == "tiles":
-            return _tiled(x, weight, bias, form, form.transposed, slope, None)
+        if ways[0] == "own":
+            return _by_kernels(x, weight, bias, form, form.transposed, slope, None)
         with torch.autocast("cpu", enabled=False):
             inner = dtype if ways[0] == "backend" else ctx.inner
             ctx.cast = cast = weight.to(inner)
@@ -278,10 +291,10 @@ class _Convolution(torch.autograd.Function):
 
 def _data_gradient(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
     form = ctx.form
-    if ctx.ways[0] == "tiles":
+    if ctx.ways[0] == "own":
         x = x.to(ctx.dtype)
         gate = x if ctx.slope != 1 and not form.reflect else None
-        made = _tiled(grad, weight, None, form, not form.transposed, 1.0 if gate is None else ctx.slope, gate)
+        made = _by_kernels(grad, weight, None, form, not form.transposed, 1.0 if gate is None else ctx.slope, gate)
         return through_gate(made, x, ctx.slope) if gate is None else made
     if ctx.ways[0] == "patches":
         with torch.autocast("cpu", enabled=False):
@@ -293,7 +306,7 @@ def _data_gradient(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor 
 def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
     form, x = ctx.form, x.to(ctx.dtype)
     (wide, narrow), slopes = ((grad, x), (1.0, ctx.slope)) if form.transposed else ((x, grad), (ctx.slope, 1.0))
-    if ctx.ways[1] == "tiles":
+    if ctx.ways[1] == "own":
         return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel, form.reflect, *slopes)
     if ctx.ways[1] == "patches":
         with torch.autocast("cpu", enabled=False):
@@ -306,7 +319,7 @@ def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bo
     form = ctx.form
     x = x.to(ctx.dtype)
     # From the weight itself, so that a second derivative leads to it.
-    again = torch.is_grad_enabled() or ctx.ways[0] == "tiles"
+    again = torch.is_grad_enabled() or ctx.ways[0] == "own"
     taken, padding = activated(x, ctx.slope), form.padding
     if form.reflect:
         taken, padding = reflected(taken, padding), (0, 0)
@@ -320,7 +333,7 @@ def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bo
     return None if to_x is None else through_gate(to_x, x, ctx.slope), to_weight
 
 
-def _tiled(
+def _by_kernels(
     x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, to_wide: bool, slope: float, gate: Tensor | None
 ) -> Tensor:
     # As they are kept, but for those kept in 16 bits: the op takes a weight in bfloat16 too, a bias in float32 alone.

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from ganengine.nn.convolution import Conv2d, convolved, gathering, preact_conv2d, scattering, ways_of
 from ganengine.nn.precision import computed_in
 from ganengine.nn.spectral_norm import follow
-from ganengine.ops.convolution import activated, tiles_pay
+from ganengine.ops.convolution import activated, kernels_pay
 from ganengine.ops.merged_kernels import merged_kernels
 from ganengine.ops.registration import traced
 
 LEAST_SIDE = {torch.bfloat16: 32, torch.float16: 32, torch.float32: 16}
 """Of the large map: smaller ones are as fast in two passes (measured with 32 and 64 channels, 64 pictures)."""
-LEAST_SIDE_OF_TILES = 8
-"""The same where convolutions are products of tiles."""
+LEAST_SIDE_OF_KERNELS = 8
+"""The same where convolutions go by our own kernels."""
 
 
 def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
@@ -80,7 +80,7 @@ def _merges(conv: nn.Conv2d, x: Tensor, large: torch.Size | list[int]) -> bool:
 
 
 def _least_side(dtype: torch.dtype) -> int:
-    return LEAST_SIDE_OF_TILES if dtype == torch.bfloat16 and tiles_pay() else LEAST_SIDE.get(dtype, 1 << 30)
+    return LEAST_SIDE_OF_KERNELS if kernels_pay(dtype) else LEAST_SIDE.get(dtype, 1 << 30)
 
 
 def _weight(conv: nn.Conv2d) -> Tensor:

@@ -1,4 +1,4 @@
-"""Convolutions in bfloat16 as products of tiles: between a wide side, which windows look at, and a narrow one.
+"""Convolutions: between a wide side, which windows look at, and a narrow one.
 
 With strides s, padding p, a weight w [K, C, R, S] and an activation act(v) = v where v > 0, else slope v:
 
@@ -7,9 +7,10 @@ With strides s, padding p, a weight w [K, C, R, S] and an activation act(v) = v 
     convolution_weights   w[k, c, r, t] = sum over n, a, b of act(y)[n, k, a, b] act(x)[n, c, a s-p+r, b s-p+t]
     convolution_bias      b[k] = sum over n, a, b of y[n, k, a, b]
 
-Each of the first three is linear in both of its tensors, and its gradients are the two others. The kernel (AMX) takes
-weights in float32, as they are kept, and gives their gradient so: no cast stands beside it. Nor does an activation in
-front: it acts as the kernel reads, and its derivative, by a gate, as the kernel writes.
+Each of the first three is linear in both of its tensors, and its gradients are the two others. There are kernels in
+float32 and, as products of tiles (AMX), in bfloat16, which take weights in float32, as they are kept, and give their
+gradient so: no cast stands beside them. Nor does an activation in front: it acts as the kernel reads, and its
+derivative, by a gate, as the kernel writes.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def convolution(
     """Return the convolution of act(x), or the data gradient of a transposed one.
 
     Args:
-        x: [N, C, H, W], bfloat16.
-        weight: [K, C, R, S], float32 or bfloat16; it is rounded to bfloat16.
+        x: [N, C, H, W], float32 or bfloat16.
+        weight: [K, C, R, S], float32, or bfloat16 beside such x, for which it is rounded.
         bias: [K], float32, or None.
         stride, padding: pairs, down and across.
         reflect: what lies outside of x is its reflection, not 0; then x is larger than the padding.
@@ -49,7 +50,7 @@ def convolution(
         gate: like the result. Then x is taken as it is, and the result is multiplied by act'(gate), `slope` at 0.
 
     Returns:
-        [N, K, (H + 2 p - R) // s + 1, ...], bfloat16, channels-last; sums are float32 inside, rounded once.
+        [N, K, (H + 2 p - R) // s + 1, ...], as x, channels-last; sums are float32 inside, rounded once.
 
     Gradients: any order; none to the gate.
     """
@@ -71,15 +72,15 @@ def convolution_backward(
     """Return the data gradient of a convolution, or a transposed convolution of act(y).
 
     Args:
-        y: [N, K, A, B], bfloat16.
-        weight: [K, C, R, S], float32 or bfloat16.
+        y: [N, K, A, B], float32 or bfloat16.
+        weight: [K, C, R, S], float32, or bfloat16 beside such y.
         bias: [C], float32, or None.
         stride, padding: of the convolution whose adjoint this is.
         sides: height and width of the result; a convolution of it has y's.
         reflect, slope, gate: as in `convolution`; beside a reflection there are neither bias nor gate.
 
     Returns:
-        [N, C, *sides], bfloat16, channels-last.
+        [N, C, *sides], as y, channels-last.
 
     Gradients: any order; none to the gate.
     """
@@ -100,8 +101,8 @@ def convolution_weights(
     """Return the weight gradient of a convolution of act(x) whose result has the gradient act(y).
 
     Args:
-        x: [N, C, H, W], bfloat16; of a transposed convolution the gradient of the result.
-        y: [N, K, A, B], bfloat16; of a transposed convolution what it takes.
+        x: [N, C, H, W], float32 or bfloat16; of a transposed convolution the gradient of the result.
+        y: [N, K, A, B], as x; of a transposed convolution what it takes.
         stride, padding: of the convolution.
         kernel: R and S.
         reflect: as in `convolution`.
@@ -134,14 +135,23 @@ def convolution_bias(y: Tensor) -> Tensor:
     return reference_bias(y)
 
 
-def tiles_pay() -> bool:
-    """Return whether the kernel is there and multiplies tiles: everywhere else torch's convolutions are faster."""
-    return compiled("convolution", "cpu") and _tiles()
+def kernels_pay(dtype: torch.dtype) -> bool:
+    """Return whether there are kernels for it that are faster than torch's convolutions.
+
+    In bfloat16 they are where the processor multiplies tiles (AMX), in float32 where it has AVX2 and no AVX-512.
+    """
+    return dtype in _FASTER and compiled("convolution", "cpu") and _faster(dtype)
+
+
+_FASTER = (torch.bfloat16, torch.float32)
+_AVX2 = 1
+"""As `set_isa` counts instruction sets."""
 
 
 @functools.cache
-def _tiles() -> bool:
-    return bool(torch.ops.ganengine.has_amx())
+def _faster(dtype: torch.dtype) -> bool:
+    own = torch.ops.ganengine
+    return bool(own.has_amx()) if dtype == torch.bfloat16 else own.set_isa(_AVX2 + 1) == _AVX2
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def test_the_sizes_that_are_promised_are_there() -> None:
         ("leaky ReLU, conv 4x4, stride 2", (8, 64, 64, 64, 128)),
         ("conv 3x3", (128, 1, 32, 32, 32)),
     }
-    assert {(c.dtype, c.layout) for c in cases(["convolution"])} == {(BF16, "channels_last")}
+    assert {(c.dtype, c.layout) for c in cases(["convolution"])} == {(d, "channels_last") for d in (F32, BF16)}
     assert {(c.name, c.shape, c.dtype, c.layout) for c in cases(["spectral_norm"])} == {
         *(("conv 3x3", (side, side, 3, 3), F32, "channels_last") for side in (64, 128, 512)),
         ("linear", (1024, 512), F32, "contiguous"),
@@ -161,7 +161,7 @@ def test_something_of_every_convolution_is_a_product(case: Case, monkeypatch: py
 
 
 @pytest.mark.parametrize("case", convolution.cases(), ids=str)
-def test_every_convolution_is_of_tiles_and_takes_along_what_stands_in_front(
+def test_every_convolution_is_our_own_and_takes_along_what_stands_in_front(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[Any] = []
@@ -171,11 +171,11 @@ def test_every_convolution_is_of_tiles_and_takes_along_what_stands_in_front(
         return x
 
     monkeypatch.setattr(layers, "convolved", convolved)
-    monkeypatch.setattr(layers, "tiles_pay", lambda: True)
+    monkeypatch.setattr(layers, "kernels_pay", lambda _: True)
     subject = case.make(CPU)
     subject.fused(*subject.inputs)
     slope = {"ReLU": 0.0, "leaky ReLU": 0.2}.get(case.name.partition(",")[0], 1.0)
-    assert taken == [(("tiles", "tiles"), slope, "reflect" in case.name)]
+    assert taken == [(("own", "own"), slope, "reflect" in case.name)]
     assert all(t.stride(1) == 1 for t in (subject.inputs[0], subject.inputs[1], subject.grad))
 
 

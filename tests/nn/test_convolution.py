@@ -17,10 +17,12 @@ from ganengine.nn import convolution, preact_conv2d, spectral_norm
 from ganengine.nn.adopt import adopt
 from ganengine.nn.convolution import Conv2d, ConvTranspose2d, Form
 from ganengine.nn.flatten import Flatten, Unflatten
+from ganengine.ops import dispatch
 from ganengine.players import to_channels_last
 
 MEASURED = {
-    name: getattr(convolution, name) for name in ("VALUES_LEAST_RATIO", "VALUES_MOST_POSITIONS", "WEIGHTS_LEAST_RATIO")
+    name: getattr(convolution, name)
+    for name in ("VALUES_LEAST_RATIO", "VALUES_MOST_POSITIONS", "WEIGHTS_LEAST_RATIO", "LEAST_PRODUCTS")
 }
 
 
@@ -258,8 +260,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 def way(request: pytest.FixtureRequest, measured: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """Who computes layers of many positions and few weights."""
     if request.param == "backend":
-        monkeypatch.setattr(convolution, "tiles_pay", lambda: False)
-    elif not convolution.tiles_pay():
+        monkeypatch.setattr(convolution, "kernels_pay", lambda _: False)
+    elif not convolution.kernels_pay(torch.bfloat16):
         pytest.skip("this machine has no AMX, or the kernels are not compiled")
     return str(request.param)
 
@@ -326,6 +328,24 @@ LAYERS = {
         lambda: nn.ConvTranspose2d(8, 3, (2, 3), (2, 3), output_padding=(1, 0), bias=False),
         (2, 8, 11, 10),
     ),
+}
+
+
+def front(x: Tensor, slope: float = 1.0, reflect: tuple[int, int] | None = None) -> Tensor:
+    """Return x as the layer's own part of the work sees it."""
+    x = torch.where(x > 0, x, slope * x)
+    return x if reflect is None else F.pad(x, (reflect[1], reflect[1], reflect[0], reflect[0]), mode="reflect")
+
+
+FRONTED: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
+    "relu": (lambda: nn.Conv2d(16, 24, 3, padding=1), (2, 16, 12, 10), {"slope": 0.0}),
+    "leaky": (lambda: nn.Conv2d(20, 16, 4, 2, 1, bias=False), (2, 20, 20, 20), {"slope": 0.25}),
+    "relu-up": (lambda: nn.ConvTranspose2d(24, 16, 4, 2, 1), (2, 24, 10, 10), {"slope": 0.0}),
+    "leaky-up": (lambda: nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1), (2, 8, 10, 10), {"slope": 0.25}),
+    "reflect": (lambda: nn.Conv2d(16, 16, 3), (2, 16, 12, 10), {"reflect": (1, 1)}),
+    "reflect-far": (lambda: nn.Conv2d(3, 16, 7), (1, 3, 20, 16), {"reflect": (3, 3)}),
+    "reflect-uneven": (lambda: nn.Conv2d(8, 8, (3, 5), stride=(1, 2)), (2, 8, 12, 24), {"reflect": (0, 2)}),
+    "relu-reflect": (lambda: nn.Conv2d(8, 8, 3, stride=2), (2, 8, 24, 20), {"slope": 0.0, "reflect": (2, 1)}),
 }
 
 
@@ -416,7 +436,7 @@ def test_a_gradient_penalty_in_bfloat16(way: str) -> None:
 def called(measured: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the names of our own ops in the order in which layers call them; they need no AMX to be called."""
     names: list[str] = []
-    monkeypatch.setattr(convolution, "tiles_pay", lambda: True)
+    monkeypatch.setattr(convolution, "kernels_pay", lambda dtype: dtype == torch.bfloat16)
 
     def recorded(name: str, op: Any) -> Any:
         return lambda *given: names.append(name) or op(*given)
@@ -477,19 +497,62 @@ def test_normalised_weights_in_bfloat16(way: str) -> None:
         assert_near(mine.grad, other.grad, 0.03)
 
 
+@pytest.fixture
+def in_float32(measured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have our own kernels compute in float32, however small a layer is."""
+    if not dispatch.compiled("convolution", "cpu"):
+        pytest.skip("no compiled CPU kernels")
+    monkeypatch.setattr(convolution, "kernels_pay", lambda dtype: dtype == F32)
+    monkeypatch.setattr(convolution, "LEAST_PRODUCTS", dict.fromkeys(convolution.LEAST_PRODUCTS, 0))
+    patches = dict.fromkeys(convolution.WEIGHTS_LEAST_RATIO, 1 << 40)
+    monkeypatch.setattr(convolution, "VALUES_LEAST_RATIO", patches)
+    monkeypatch.setattr(convolution, "WEIGHTS_LEAST_RATIO", patches)
+
+
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize("name", [*LAYERS, *FRONTED])
+def test_float32_by_our_own_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, shape, *more = (LAYERS | FRONTED)[name]  # type: ignore[operator]
+    layer, beside = made(build()), more[0] if more else {}
+    exact = copy.deepcopy(layer).double()
+    leaves = drawn(*shape).requires_grad_(), drawn(*shape).double().requires_grad_()
+    y, truth = layer(leaves[0], **beside), exact(front(leaves[1], **beside))
+    with monkeypatch.context() as patch:  # neither forward nor backward asks the backend
+        patch.setattr(convolution, "_backend", lambda *_: pytest.fail("the backend's values"))
+        patch.setattr(convolution, "_by_backend", lambda *_: pytest.fail("the backend's gradients"))
+        grad = drawn(*y.shape, seed=2)
+        found = torch.autograd.grad(layer(leaves[0], **beside), (leaves[0], *layer.parameters()), grad)
+    expected = torch.autograd.grad(truth, (leaves[1], *exact.parameters()), grad.double(), retain_graph=True)
+    for mine, other in zip((y, *found), (truth, *expected), strict=True):
+        assert mine.dtype == F32
+        assert_near(mine, other, 2e-6)
+
+    (slope,) = torch.autograd.grad(y.tanh().sum(), leaves[0], create_graph=True)
+    (steepness,) = torch.autograd.grad(truth.tanh().sum(), leaves[1], create_graph=True)
+    seconds = torch.autograd.grad(slope.square().sum(), layer.parameters(), allow_unused=True)
+    for mine, other in zip(
+        seconds, torch.autograd.grad(steepness.square().sum(), exact.parameters(), allow_unused=True), strict=True
+    ):
+        assert (mine is None) == (other is None)
+        if other is not None:
+            assert_near(mine, other, 2e-5)
+
+
 # In, out, kernel; batch, side: the layer, as nobody else may have it.
-MANY, FEW, WIDE = (256, 512, 5), (16, 16, 3), (256, 128, 4)
+MANY, FEW, WIDE, POINT = (256, 512, 5), (16, 16, 3), (256, 128, 4), (64, 64, 1)
 
 
 @pytest.mark.parametrize(
-    ("layer", "batch", "side", "dtype", "tiles", "ways"),
-    [(FEW, 2, 20, BF16, True, ("tiles", "tiles")), (FEW, 2, 20, BF16, False, None),
-     (FEW, 2, 20, F32, True, None), (FEW, 64, 5, BF16, True, ("tiles", "patches")),
+    ("layer", "batch", "side", "dtype", "own", "ways"),
+    [(FEW, 2, 20, BF16, True, ("own", "own")), (FEW, 2, 20, BF16, False, None),
+     (FEW, 2, 20, F32, True, None), (FEW, 64, 5, BF16, True, ("own", "patches")),
      (FEW, 64, 5, BF16, False, ("backend", "patches")), (FEW, 1, 5, F32, True, None),
      (MANY, 64, 8, BF16, True, ("patches", "patches")), (MANY, 64, 8, BF16, False, ("patches", "patches")),
-     (MANY, 64, 14, BF16, True, ("tiles", "patches")), (MANY, 1, 12, F32, True, ("patches", "patches")),
-     (WIDE, 1, 18, BF16, True, ("tiles", "patches")), (WIDE, 1, 18, BF16, False, ("backend", "patches")),
-     (WIDE, 32, 18, BF16, True, ("tiles", "tiles")), (WIDE, 1, 18, F32, True, ("backend", "patches"))],
+     (MANY, 64, 14, BF16, True, ("own", "patches")), (MANY, 1, 12, F32, True, ("patches", "patches")),
+     (WIDE, 1, 18, BF16, True, ("own", "patches")), (WIDE, 1, 18, BF16, False, ("backend", "patches")),
+     (WIDE, 32, 18, BF16, True, ("own", "own")), (WIDE, 1, 18, F32, False, ("backend", "patches")),
+     (WIDE, 1, 18, F32, True, ("own", "patches")), (FEW, 8, 20, F32, True, ("own", "own")),
+     (FEW, 8, 20, F32, False, None), (POINT, 64, 20, F32, True, None), (POINT, 64, 20, BF16, True, ("own", "own"))],
 )  # fmt: skip
 @pytest.mark.usefixtures("measured")
 def test_which_way_is_taken(
@@ -497,7 +560,7 @@ def test_which_way_is_taken(
     batch: int,
     side: int,
     dtype: torch.dtype,
-    tiles: bool,
+    own: bool,
     ways: tuple[str, str] | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -510,7 +573,7 @@ def test_which_way_is_taken(
             return torch.zeros(())
 
     monkeypatch.setattr(convolution, "_Convolution", Recorder)
-    monkeypatch.setattr(convolution, "tiles_pay", lambda: tiles)
+    monkeypatch.setattr(convolution, "kernels_pay", lambda _: own)
     monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: taken.append(None))
     wide, narrow, kernel = layer
     ours = nn.utils.skip_init(Conv2d, wide, narrow, kernel)
@@ -537,24 +600,6 @@ def test_layers_kept_in_16_bits(transposed: bool, dtype: torch.dtype, way: str) 
 
 # ----------------------------------------------------------------------------------------------------------------
 # With an activation or a reflection in front
-
-
-def front(x: Tensor, slope: float = 1.0, reflect: tuple[int, int] | None = None) -> Tensor:
-    """Return x as the layer's own part of the work sees it."""
-    x = torch.where(x > 0, x, slope * x)
-    return x if reflect is None else F.pad(x, (reflect[1], reflect[1], reflect[0], reflect[0]), mode="reflect")
-
-
-FRONTED: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
-    "relu": (lambda: nn.Conv2d(16, 24, 3, padding=1), (2, 16, 12, 10), {"slope": 0.0}),
-    "leaky": (lambda: nn.Conv2d(20, 16, 4, 2, 1, bias=False), (2, 20, 20, 20), {"slope": 0.25}),
-    "relu-up": (lambda: nn.ConvTranspose2d(24, 16, 4, 2, 1), (2, 24, 10, 10), {"slope": 0.0}),
-    "leaky-up": (lambda: nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1), (2, 8, 10, 10), {"slope": 0.25}),
-    "reflect": (lambda: nn.Conv2d(16, 16, 3), (2, 16, 12, 10), {"reflect": (1, 1)}),
-    "reflect-far": (lambda: nn.Conv2d(3, 16, 7), (1, 3, 20, 16), {"reflect": (3, 3)}),
-    "reflect-uneven": (lambda: nn.Conv2d(8, 8, (3, 5), stride=(1, 2)), (2, 8, 12, 24), {"reflect": (0, 2)}),
-    "relu-reflect": (lambda: nn.Conv2d(8, 8, 3, stride=2), (2, 8, 24, 20), {"slope": 0.0, "reflect": (2, 1)}),
-}
 
 
 @pytest.mark.parametrize("name", FRONTED)

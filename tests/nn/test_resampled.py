@@ -23,6 +23,7 @@ WAYS: dict[str, tuple[Callable[[nn.Conv2d, Tensor], Tensor], Callable[[nn.Conv2d
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make one of them at every size, in float64 too."""
     monkeypatch.setattr(resampled, "LEAST_SIDE", dict.fromkeys((*resampled.LEAST_SIDE, torch.float64), 2))
+    monkeypatch.setattr(resampled, "LEAST_SIDE_OF_KERNELS", 2)
 
 
 @pytest.fixture
@@ -158,10 +159,10 @@ def test_gradients_of_second_order_behind_an_activation() -> None:
 @pytest.fixture(params=["tiles", "backend"])
 def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Who computes convolutions in bfloat16."""
-    if request.param == "tiles" and not convolution.tiles_pay():
+    if request.param == "tiles" and not convolution.kernels_pay(torch.bfloat16):
         pytest.skip("this machine has no AMX, or the kernels are not compiled")
     for module in (convolution, resampled):
-        monkeypatch.setattr(module, "tiles_pay", lambda: request.param == "tiles")
+        monkeypatch.setattr(module, "kernels_pay", lambda dtype: dtype == torch.bfloat16 and request.param == "tiles")
     return str(request.param)
 
 
@@ -173,7 +174,7 @@ def test_in_bfloat16(
 ) -> None:
     least = 4 if side == "merged" else 1 << 30
     monkeypatch.setattr(resampled, "LEAST_SIDE", {torch.bfloat16: least})
-    monkeypatch.setattr(resampled, "LEAST_SIDE_OF_TILES", least)
+    monkeypatch.setattr(resampled, "LEAST_SIDE_OF_KERNELS", least)
     ours, theirs = FRONTED[way]
     results = []
     for function, dtype in ((theirs, torch.float64), (ours, torch.bfloat16)):

@@ -178,7 +178,7 @@ def along(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, bool]]:
         return original(x, weight, bias, form, ways, slope)  # type: ignore[arg-type]
 
     monkeypatch.setattr(convolution, "convolved", told)
-    monkeypatch.setattr(convolution, "tiles_pay", lambda: True)
+    monkeypatch.setattr(convolution, "kernels_pay", lambda dtype: dtype == torch.bfloat16)
     return taken
 
 
@@ -258,7 +258,7 @@ def test_the_same_where_there_are_no_tiles(name: str, monkeypatch: pytest.Monkey
     theirs = JOINED[name][0]()
     ours = copy.deepcopy(theirs)
     adopt(ours)
-    monkeypatch.setattr(convolution, "tiles_pay", lambda: False)
+    monkeypatch.setattr(convolution, "kernels_pay", lambda _: False)
     x = features(2, 16, 10, 12)
     assert_rounded_alike(after_a_pass(ours, x), after_a_pass(theirs, x))
     ours, theirs, x = ours.double(), theirs.double(), x.double()

@@ -1,4 +1,4 @@
-"""Convolutions as products of tiles against torch's in float64: values, gradients, threads, strides, bad values."""
+"""Convolutions in float32 and by tiles against torch's in float64: values, gradients, threads, numbers that are none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -36,7 +36,9 @@ from .cases import lay_out
 
 RAW = torch.ops.ganengine
 BF16, F32 = torch.bfloat16, torch.float32
-WAYS = ["portable", "tiles"]
+WAYS = {"portable": (0, BF16), "tiles": (2, BF16), "baseline": (0, F32), "avx2": (1, F32), "avx512": (2, F32)}
+"""A kernel's forms: the instruction set, as `set_isa` counts, and the dtype of the data."""
+ROUNDING = {BF16: 2**-8, F32: 2**-24}
 Pair = tuple[int, int]
 
 needs_kernel = pytest.mark.skipif(not dispatch.compiled("convolution", "cpu"), reason="no compiled CPU kernels")
@@ -44,13 +46,17 @@ needs_kernel = pytest.mark.skipif(not dispatch.compiled("convolution", "cpu"), r
 
 @contextmanager
 def computing(way: str) -> Iterator[None]:
-    """Have the kernel take one of its two forms."""
+    """Have the kernel take one of its forms, and cases be of its dtype."""
+    isa, Case.dtype = WAYS[way]
     try:
-        RAW.set_isa(2 if way == "tiles" else 0)
-        if RAW.has_amx() != (way == "tiles"):
-            pytest.skip("this machine has no AMX")
+        there = RAW.set_isa(isa) == isa
+        if way in ("portable", "tiles"):
+            there = RAW.has_amx() == (way == "tiles")
+        if not there:
+            pytest.skip(f"this machine has no {way}")
         yield
     finally:
+        Case.dtype = BF16
         RAW.set_isa(2)
 
 
@@ -73,6 +79,9 @@ class Case:
     padding: Pair = (0, 0)
     reflect: bool = False
 
+    dtype: ClassVar[torch.dtype] = BF16
+    """Of the data of all cases, as `computing` has it."""
+
     @property
     def places(self) -> Pair:
         found = [(self.sides[i] + 2 * self.padding[i] - self.kernel[i]) // self.stride[i] + 1 for i in (0, 1)]
@@ -83,10 +92,10 @@ class Case:
         return list(self.stride), list(self.padding)
 
     def x(self) -> Tensor:
-        return self._drawn(1, self.n, self.wide, *self.sides).bfloat16()
+        return self._drawn(1, self.n, self.wide, *self.sides).to(self.dtype)
 
     def y(self) -> Tensor:
-        return self._drawn(2, self.n, self.narrow, *self.places).bfloat16()
+        return self._drawn(2, self.n, self.narrow, *self.places).to(self.dtype)
 
     def weight(self) -> Tensor:
         return self._drawn(3, self.narrow, self.wide, *self.kernel)
@@ -115,7 +124,7 @@ class Case:
         def taken(t: Tensor) -> Tensor:
             return t.to(dtype) if dtype == torch.float64 else t.to(dtype).abs()
 
-        x, w = taken(self.x()).requires_grad_(), taken(weight.bfloat16()).requires_grad_()
+        x, w = taken(self.x()).requires_grad_(), taken(weight.to(self.dtype)).requires_grad_()
         narrow = F.conv2d(x, w, None, self.stride, self.padding)
         wide, gradient = torch.autograd.grad(narrow, (x, w), taken(self.y()))
         narrow = narrow.detach()
@@ -131,7 +140,7 @@ def assert_right(case: Case, dtype: torch.dtype = F32, bias: bool = True) -> Non
     These lose 2^-24 of a partial sum at each step. Where summands have either sign, partial sums grow as the root of
     their number and losses cancel: all of them together are below 2^-24 of the sum of sizes. 2^-20 leaves room.
     """
-    weight = case.weight().to(dtype).contiguous(memory_format=torch.channels_last)
+    weight = case.weight().to(torch.promote_types(dtype, Case.dtype)).contiguous(memory_format=torch.channels_last)
     biases = [case.bias(channels) if bias else None for channels in (case.narrow, case.wide)]
     found, exact = case.three(weight, *biases), case.exact(weight, *biases)
     for name, mine, truth, sizes in zip(
@@ -140,8 +149,8 @@ def assert_right(case: Case, dtype: torch.dtype = F32, bias: bool = True) -> Non
         assert mine.shape == truth.shape
         _, c, h, w = mine.shape
         assert mine.stride() == (h * w * c, 1, w * c, c)
-        assert mine.dtype == (F32 if name == "weight gradient" else BF16)
-        rounding = 0.0 if name == "weight gradient" else 2**-8
+        assert mine.dtype == (F32 if name == "weight gradient" else Case.dtype)
+        rounding = 0.0 if name == "weight gradient" else ROUNDING[Case.dtype]
         error = (mine.double() - truth).abs()
         excess = (error - rounding * truth.abs() - 2**-20 * sizes).max().item()
         assert excess <= 0, f"{name}: {excess:.3g} too much of {truth.abs().max().item():.3g}"
@@ -223,12 +232,12 @@ def _gathered(case: Case, x: Tensor, weight: Tensor) -> Tensor:
 def drawn_gate(case: Case, op: str) -> Tensor:
     """Return a gate that is open, closed and on the edge, each at a third of the places."""
     shape = case.y().shape if op == "values" else case.x().shape
-    return torch.randint(-1, 2, shape, generator=torch.Generator().manual_seed(5)).bfloat16()
+    return torch.randint(-1, 2, shape, generator=torch.Generator().manual_seed(5)).to(Case.dtype)
 
 
 def leaves(case: Case, op: str, gated: bool, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """Return what an op takes that has gradients, in float64, or bfloat16 beside weights of float32; and its gate."""
-    weight = case.weight().bfloat16().to(dtype if dtype == torch.float64 else F32)
+    """Return what an op takes that has gradients, in float64, or beside weights of float32; and its gate."""
+    weight = case.weight().to(Case.dtype).to(dtype if dtype == torch.float64 else F32)
     sides = {"values": case.x(), "data": case.y(), "weights": case.x()}
     first, second = sides[op].to(dtype), case.y().to(dtype) if op == "weights" else weight
     given = [first, second]
@@ -256,7 +265,7 @@ DRESSES: dict[str, tuple[Case, Slopes, bool]] = {
 # ----------------------------------------------------------------------------------------------------------------
 # Values
 
-CHANNELS = st.sampled_from([1, 3, 16, 17, 33, 64, 100])
+CHANNELS = st.sampled_from([1, 2, 3, 4, 6, 8, 16, 17, 33, 64, 100])
 CASES = st.builds(
     Case,
     n=st.integers(1, 4),
@@ -309,16 +318,16 @@ def assert_dressed_right(case: Case, op: str, slopes: Slopes, gated: bool, bias:
     Summands behind an activation have one sign more often, so partial sums grow and lose more. The data gradient of a
     reflection is rounded before what the rim adds and after it.
     """
-    given, gate = leaves(case, op, gated, BF16)
+    given, gate = leaves(case, op, gated, Case.dtype)
     first, second, *more = (t.detach() for t in given)
     shift = more[0] if more and bias else None
     if op != "weights":
-        second = second.to(dtype)
+        second = second.to(torch.promote_types(dtype, Case.dtype))
     found = by_op(case, op, first, second, shift, slopes=slopes, gate=gate)
     if gate is None:
-        first = bent(first.float(), slopes[0]).bfloat16()
+        first = bent(first.float(), slopes[0]).to(Case.dtype)
     if op == "weights":
-        second = bent(second.float(), slopes[1]).bfloat16()
+        second = bent(second.float(), slopes[1]).to(Case.dtype)
     exact = [t.double() for t in (first, second, *([] if shift is None else [shift]))]
     if gate is None:
         truth = by_torch(case, op, *exact).detach()
@@ -326,16 +335,16 @@ def assert_dressed_right(case: Case, op: str, slopes: Slopes, gated: bool, bias:
         truth = by_torch(case, op, *exact, slopes=slopes, gate=gate.double()).detach()
     sizes = by_torch(case, op, *(t.abs() for t in exact)).detach()
     assert found.shape == truth.shape
-    assert found.dtype == (F32 if op == "weights" else BF16)
+    assert found.dtype == (F32 if op == "weights" else Case.dtype)
     allowed = 2**-18 * sizes
     if op != "weights":
-        allowed += 2**-8 * truth.abs()
+        allowed += ROUNDING[Case.dtype] * truth.abs()
     if op == "data" and case.reflect:
         around = [side + 2 * pad for side, pad in zip(case.sides, case.padding, strict=True)]
         plain = replace(case, sides=(around[0], around[1]), padding=(0, 0), reflect=False)
         parts = by_torch(plain, op, *exact).detach().abs()
         x = torch.zeros(truth.shape, dtype=torch.float64, requires_grad=True)
-        allowed += 2**-7 * torch.autograd.grad(mirrored(x, case.padding), x, parts)[0]
+        allowed += 2 * ROUNDING[Case.dtype] * torch.autograd.grad(mirrored(x, case.padding), x, parts)[0]
     excess = ((found.double() - truth).abs() - allowed).max().item()
     assert excess <= 0, f"{op}: {excess:.3g} too much of {truth.abs().max().item():.3g}"
 
@@ -386,7 +395,7 @@ def test_layers_that_reflect(way: str, name: str, op: str) -> None:
 def test_the_same_bits_with_any_number_of_threads_however_dressed(way: str, dress: str, op: str) -> None:
     _, slopes, gated = DRESSES[dress]
     case = replace(SPLIT["bands-of-few"], reflect=DRESSES[dress][0].reflect)
-    given, gate = leaves(case, op, gated, BF16)
+    given, gate = leaves(case, op, gated, Case.dtype)
     results = []
     with torch.no_grad():
         for threads in (1, 2, 3):
@@ -401,7 +410,7 @@ def test_the_same_bits_with_any_number_of_threads_however_dressed(way: str, dres
 @pytest.mark.parametrize("op", ["values", "data"])
 def test_a_gate_of_any_memory_order_and_one_that_is_no_number(way: str, op: str, layout: str) -> None:
     case = PLAIN[0]
-    given, _ = leaves(case, op, False, BF16)
+    given, _ = leaves(case, op, False, Case.dtype)
     gate = drawn_gate(case, op)
     with torch.no_grad():
         found = by_op(case, op, *given, slopes=(0.2, 1.0), gate=lay_out(gate, layout))
@@ -414,7 +423,7 @@ def test_a_gate_of_any_memory_order_and_one_that_is_no_number(way: str, op: str,
 @pytest.mark.parametrize("op", OPS)
 def test_a_slope_of_one_changes_nothing(way: str, op: str) -> None:
     case = PLAIN[0]
-    given, gate = leaves(case, op, True, BF16)
+    given, gate = leaves(case, op, True, Case.dtype)
     with torch.no_grad():
         assert torch.equal(by_op(case, op, *given, gate=gate), by_op(case, op, *given))
 
@@ -480,7 +489,7 @@ def test_any_memory_order(way: str, layout: str) -> None:
 @needs_kernel
 def test_expanded_tensors(way: str) -> None:
     case = Case(3, 20, (9, 8), 18, (3, 2), (2, 1), (1, 1))
-    x, y = case.x()[:1].expand(3, -1, -1, -1), torch.full((), 0.75, dtype=BF16).expand(case.y().shape)
+    x, y = case.x()[:1].expand(3, -1, -1, -1), torch.full((), 0.75, dtype=Case.dtype).expand(case.y().shape)
     weight, bias = case.weight()[:1].expand(18, -1, -1, -1), torch.tensor(0.5).expand(18)
 
     def three(*t: Tensor) -> list[Tensor]:
@@ -556,7 +565,7 @@ def test_other_pictures_stay_clean(way: str, bad: float, name: str, place: int) 
 @pytest.mark.parametrize("op", ["values", "data"])
 def test_a_bad_value_passes_activations_and_reflections_and_no_picture_of_others(way: str, op: str, name: str) -> None:
     case = replace(SPOILED[name], reflect=True)
-    (first, weight, *_), _ = leaves(case, op, False, BF16)
+    (first, weight, *_), _ = leaves(case, op, False, Case.dtype)
     first = spoiled(first.detach(), math.nan, 0)
     with torch.no_grad():
         made = by_op(case, op, first, weight, slopes=(0.0, 1.0))
@@ -657,7 +666,7 @@ def test_gradients_through_activations_gates_and_reflections(dress: str, op: str
 @pytest.mark.parametrize("dress", ["plain", *DRESSES])
 def test_first_and_second_order_by_the_kernel(way: str, dress: str, op: str) -> None:
     case, slopes, gated = DRESSES.get(dress, PLAIN)
-    given, gate = leaves(case, op, gated, BF16)
+    given, gate = leaves(case, op, gated, Case.dtype)
 
     def orders(call: Any, *given: Tensor, gate: Tensor | None) -> list[Tensor]:
         leaves = [t.detach().requires_grad_() for t in given]
@@ -676,8 +685,8 @@ def test_first_and_second_order_by_the_kernel(way: str, dress: str, op: str) -> 
 
 @needs_kernel
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck of torch 2.14
-@pytest.mark.parametrize("dtype", [F32, BF16])
-def test_opcheck(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("way", "dtype"), [("portable", F32), ("portable", BF16), ("baseline", F32)], indirect=["way"])
+def test_opcheck(way: str, dtype: torch.dtype) -> None:
     case = Case(2, 5, (7, 6), 4, (3, 2), (2, 1), (1, 1))
     x, y = case.x().requires_grad_(), case.y().requires_grad_()
     weight = case.weight().to(dtype).requires_grad_()
@@ -701,7 +710,7 @@ FAKED = [
 @pytest.mark.parametrize("op", OPS)
 def test_a_fake_reflection_has_the_strides_of_the_real_one(op: str) -> None:
     case = Case(2, 1, (6, 5), 3, (3, 2), (2, 1), (2, 1), reflect=True)
-    given, gate = leaves(case, op, True, BF16)
+    given, gate = leaves(case, op, True, Case.dtype)
     with torch.no_grad():
         real = by_op(case, op, *given, slopes=(0.0, 0.2), gate=gate)
     mode = FakeTensorMode()
@@ -806,9 +815,10 @@ FAULTS: list[tuple[str, Any, tuple[Any, ...]]] = [
         convolution,
         (zeros(X[1:]), zeros(W), None, ONE, NONE),
     ),
-    ("convolution: expected x to be bfloat16", convolution, (zeros(X, F32), zeros(W), None, ONE, NONE)),
+    ("expected x to be float32 or bfloat16", convolution, (zeros(X, torch.float16), zeros(W), None, ONE, NONE)),
     (r"expected a weight of 4 dimensions, got \[2, 3, 3\]", convolution, (zeros(X), zeros(W[1:]), None, ONE, NONE)),
-    ("expected a weight of float32 or bfloat16", convolution, (zeros(X), zeros(W, torch.float16), None, ONE, NONE)),
+    ("expected a weight of float32, or of bf", convolution, (zeros(X), zeros(W, torch.float16), None, ONE, NONE)),
+    ("expected a weight of float32, or of bf", convolution, (zeros(X, F32), zeros(W), None, ONE, NONE)),
     (r"expected bias \[3\], got \[2\]", convolution, (zeros(X), zeros(W), zeros([2], F32), ONE, NONE)),
     ("expected bias of another dtype", convolution, (zeros(X), zeros(W), zeros([3]), ONE, NONE)),
     ("expected x of 2 channels, got 4", convolution, (zeros((1, 4, 5, 5)), zeros(W), None, ONE, NONE)),
@@ -827,9 +837,9 @@ FAULTS: list[tuple[str, Any, tuple[Any, ...]]] = [
         (zeros(Y[1:]), zeros(W), None, ONE, NONE, [5, 5]),
     ),
     (
-        "convolution_backward: expected y to be bf",
+        "convolution_backward: expected y to be float32 or bf",
         convolution_backward,
-        (zeros(Y, F32), zeros(W), None, ONE, NONE, [5, 5]),
+        (zeros(Y, torch.float64), zeros(W), None, ONE, NONE, [5, 5]),
     ),
     (
         r"expected a weight of 4 dimensions, got \[3\]",
@@ -856,8 +866,9 @@ FAULTS: list[tuple[str, Any, tuple[Any, ...]]] = [
         (zeros((0, *Y[1:])), zeros(W), None, ONE, NONE, [5, 5]),
     ),
     ("convolution_weights: expected wide of 4 dim", convolution_weights, (zeros(X[1:]), zeros(Y), ONE, NONE, [3, 3])),
-    ("expected wide to be bfloat16", convolution_weights, (zeros(X, F32), zeros(Y), ONE, NONE, [3, 3])),
-    ("expected narrow to be bfloat16", convolution_weights, (zeros(X), zeros(Y, F32), ONE, NONE, [3, 3])),
+    ("expected wide to be float32 or b", convolution_weights, (zeros(X, torch.float16), zeros(Y), ONE, NONE, [3, 3])),
+    ("expected narrow to be bfloat16 as", convolution_weights, (zeros(X), zeros(Y, F32), ONE, NONE, [3, 3])),
+    ("expected narrow to be float32 as", convolution_weights, (zeros(X, F32), zeros(Y), ONE, NONE, [3, 3])),
     ("expected as many pictures on both sides", convolution_weights, (zeros((2, *X[1:])), zeros(Y), ONE, NONE, [3, 3])),
     ("expected a padding of 0 or more", convolution_weights, (zeros(X), zeros(Y), ONE, [-1, 0], [3, 3])),
     ("expected kernel to be a pair", convolution_weights, (zeros(X), zeros(Y), ONE, NONE, [3])),
@@ -867,7 +878,7 @@ FAULTS: list[tuple[str, Any, tuple[Any, ...]]] = [
         convolution_weights,
         (zeros(X), zeros((1, 3, 6, 3)), ONE, NONE, [0, 3]),
     ),
-    ("expected gate to be bfloat16", convolution, (zeros(X), zeros(W), None, ONE, NONE, False, 0.0, zeros(Y, F32))),
+    ("expected gate to be bfloat16 as", convolution, (zeros(X), zeros(W), None, ONE, NONE, False, 0.0, zeros(Y, F32))),
     (r"expected a gate \[1, 3, 3, 3\]", convolution, (zeros(X), zeros(W), None, ONE, NONE, False, 0.0, zeros(X))),
     (
         r"expected a gate \[1, 2, 5, 5\]",
@@ -921,9 +932,9 @@ def test_the_reference_refuses_what_the_kernel_refuses(beside: tuple[Any, float,
 @needs_kernel
 @pytest.mark.usefixtures("way")
 def test_a_closed_gate_lets_nothing_through() -> None:
-    x = torch.full((1, 32, 2, 2), -torch.inf, dtype=BF16)  # a whole run: nothing of the neighbours is read
+    x = torch.full((1, 32, 2, 2), -torch.inf, dtype=Case.dtype)  # a whole run: nothing of the neighbours is read
     one = torch.ones(1, 32, 1, 1)
     assert convolution(x, one, None, ONE, NONE, False, 0.0).tolist() == torch.zeros(1, 1, 2, 2).tolist()
-    gate = torch.tensor([[[[-1.0, 0.0], [1.0, -2.0]]]]).bfloat16()
+    gate = torch.tensor([[[[-1.0, 0.0], [1.0, -2.0]]]], dtype=Case.dtype)
     passed = convolution(-x, one, None, ONE, NONE, False, 0.0, gate)
     assert passed.tolist() == [[[[0.0, 0.0], [torch.inf, 0.0]]]]
