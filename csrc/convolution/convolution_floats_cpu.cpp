@@ -44,9 +44,28 @@ struct Values {
   std::vector<Cut> planes;
   std::vector<Phase> phases;
   int64_t lines, wanted, halo, pitch;  // of the result, and what a field has beyond
+  int64_t down = 1, across = 1;        // lines and positions of a field from one of the result to the next
+
+  int64_t lines_for(int64_t kept) const { return (kept - 1) * down + 1 + halo; }
 };
 
+constexpr int64_t kFewChannels = 8;
+
+// With few channels a field holds lines as they are, whatever the stride: runs would be too short.
+bool takes_lines(const Problem& p) { return p.wide <= kFewChannels; }
+
 Values gathering(const Problem& p) {
+  if (takes_lines(p)) {
+    const int64_t pitch = (p.across - 1) * p.stride_across + p.columns;
+    return {{{-p.padding_top, 1, -p.padding_left, 1}},
+            {},
+            p.down,
+            p.across,
+            p.rows - 1,
+            pitch,
+            p.stride_down,
+            p.stride_across};
+  }
   const Window window(p);
   return {window.planes, {}, p.down, p.across, p.rows_of_phase() - 1, window.pitch};
 }
@@ -54,6 +73,14 @@ Values gathering(const Problem& p) {
 void add_gathering(const Problem& p, int64_t plane, Values& values) {
   Phase all;
   all.to = {0, 1, 0, 1};
+  if (takes_lines(p)) {
+    for (int64_t r = 0; r < p.rows; ++r) {
+      all.begin_run(r * values.pitch * p.wide);
+      all.add(r * p.columns * p.wide, p.columns * p.wide);
+    }
+    values.phases.push_back(std::move(all));
+    return;
+  }
   const int64_t planes_across = std::min(p.stride_across, p.columns);
   for (int64_t r = 0; r < p.rows; ++r) {
     for (int64_t b = 0; b < planes_across; ++b) {
@@ -94,9 +121,10 @@ void make_values(const Problem& p, bool gather, const float* from, const float* 
   const Side side = gather ? wide_side(p) : narrow_side(p), result = gather ? narrow_side(p) : wide_side(p);
   Values values = gather ? gathering(p) : scattering(p);
   const int64_t planes = static_cast<int64_t>(values.planes.size());
-  const int64_t positions = std::max(kFieldNumbers / (planes * side.channels), kLeastPositions);
+  const int64_t positions =
+      std::max(kFieldNumbers / (planes * values.down * values.across * side.channels), kLeastPositions);
   const Tasks tasks(p.n, values.lines, values.halo, values.pitch, positions, threads);
-  const int64_t plane = tasks.pictures * (tasks.kept + values.halo) * values.pitch * side.channels;
+  const int64_t plane = tasks.pictures * values.lines_for(tasks.kept) * values.pitch * side.channels;
   if (gather) add_gathering(p, plane, values);
 
   static thread_local Kept<float> kept_weights;
@@ -123,34 +151,41 @@ void make_values(const Problem& p, bool gather, const float* from, const float* 
   const auto correlate = GANENGINE_CHOOSE(convolution_floats, float, correlate);
   parallel_for(tasks.count(), threads > 1 ? 1 : tasks.count(), [&](int64_t begin, int64_t end) {
     static thread_local Kept<float> kept_field;
-    static thread_local std::vector<int64_t> places, sources;
+    static thread_local Kept<int64_t> kept_sources, kept_places;
+    const int64_t most = tasks.pictures * tasks.kept * values.wanted;
+    int64_t* const sources = kept_sources.at_least(most);
+    int64_t* const places = kept_places.at_least(most);
     float* const field = kept_field.at_least(planes * plane);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = tasks.first_picture(task), pictures = tasks.pictures_of(task);
-      const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task), lines = kept + values.halo;
+      const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task), lines = values.lines_for(kept);
       for (int64_t i = 0; i < planes; ++i) {
         for (int64_t n = 0; n < pictures; ++n) {
-          cut(side, from + (first + n) * side.height * side.width * side.channels, values.planes[i], line, lines,
-              values.pitch, {0, side.channels}, side.channels, gate == nullptr ? slope : 1.0f,
+          cut(side, from + (first + n) * side.height * side.width * side.channels, values.planes[i], line * values.down,
+              lines, values.pitch, {0, side.channels}, side.channels, gate == nullptr ? slope : 1.0f,
               field + i * plane + n * lines * values.pitch * side.channels);
         }
       }
       for (const Phase& phase : values.phases) {
-        places.clear(), sources.clear();
+        const Cut& into = phase.to;
+        // Positions of a line that lie inside the result.
+        const int64_t left = up(std::max<int64_t>(-into.first_across, 0), into.step_across);
+        const int64_t right =
+            std::min(up(std::max<int64_t>(result.width - into.first_across, 0), into.step_across), values.wanted);
+        int64_t count = 0;
         for (int64_t n = 0; n < pictures; ++n) {
           for (int64_t u = 0; u < kept; ++u) {
-            const int64_t row = phase.to.first_down + (line + u) * phase.to.step_down;
+            const int64_t row = into.first_down + (line + u) * into.step_down;
             if (row < 0 || row >= result.height) continue;
-            for (int64_t v = 0; v < values.wanted; ++v) {
-              const int64_t column = phase.to.first_across + v * phase.to.step_across;
-              if (column < 0 || column >= result.width) continue;
-              sources.push_back(((n * lines + u) * values.pitch + v) * side.channels);
-              places.push_back((((first + n) * result.height + row) * result.width + column) * outputs);
+            const int64_t begun = ((first + n) * result.height + row) * result.width + into.first_across;
+            for (int64_t v = left; v < right; ++v, ++count) {
+              sources[count] = ((n * lines + u * values.down) * values.pitch + v * values.across) * side.channels;
+              places[count] = (begun + v * into.step_across) * outputs;
             }
           }
         }
-        correlate(field, sources, phase.runs, packed + phase.packed, phase.numbers, outputs, {bias, to, gate, slope},
-                  places);
+        correlate(field, sources, places, count, phase.runs, packed + phase.packed, phase.numbers, outputs,
+                  {bias, to, gate, slope});
       }
     }
   });

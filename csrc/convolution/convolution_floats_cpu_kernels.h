@@ -263,42 +263,46 @@ GANENGINE_INLINE Vector<float> through(Vector<float> sums, Vector<float> gate, f
   return gate <= Vector<float>{} ? closed : sums;
 }
 
-// Sums of R places for V vectors of outputs, the last of `count` lanes; weights [numbers of all runs][V vectors].
+// Sums of `tiles` times R places for V vectors of outputs, the last of `count` lanes; weights [numbers of all runs][V
+// vectors].
 template <int R, int V, bool kWhole>
-void sum_runs(const float* field, const int64_t* from, const std::vector<Run>& runs, const float* weights,
-              const Target& to, const int64_t* places, int64_t count) {
-  const float* at[R];
-  for (int r = 0; r < R; ++r) {
-    at[r] = field + from[r];
-    __builtin_prefetch(to.data + places[r], 1);  // they come from far, while there is much to do
-    if (to.gate != nullptr) __builtin_prefetch(to.gate + places[r]);
-  }
-  Vector<float> sums[R][V];
-  for (int v = 0; v < V; ++v) {
-    const bool whole = kWhole || v + 1 < V;
+void sum_runs(const float* field, const int64_t* from, const int64_t* places, int64_t tiles,
+              const std::vector<Run>& runs, const float* weights, const Target& to, int64_t count) {
+  Vector<float> first[V] = {};
+  for (int v = 0; v < V && to.bias != nullptr; ++v) {
     const float* const bias = to.bias + v * kLane;
-    const Vector<float> first = to.bias == nullptr ? Vector<float>{} : (whole ? load(bias) : load(bias, count));
-    for (int r = 0; r < R; ++r) sums[r][v] = first;
+    first[v] = kWhole || v + 1 < V ? load(bias) : load(bias, count);
   }
-  for (const Run& run : runs) {
-    for (int64_t i = run.offset; i < run.offset + run.count; ++i, weights += V * kLane) {
-      Vector<float> seen[V];
-      for (int v = 0; v < V; ++v) seen[v] = load(weights + v * kLane);
-      for (int r = 0; r < R; ++r) {
-        const Vector<float> factor = splat(at[r][i]);
-        for (int v = 0; v < V; ++v) sums[r][v] = fma(factor, seen[v], sums[r][v]);
+  for (; tiles > 0; --tiles, from += R, places += R) {
+    const float* at[R];
+    Vector<float> sums[R][V];
+    for (int r = 0; r < R; ++r) {
+      at[r] = field + from[r];
+      __builtin_prefetch(to.data + places[r], 1);  // they come from far, while there is much to do
+      if (to.gate != nullptr) __builtin_prefetch(to.gate + places[r]);
+      for (int v = 0; v < V; ++v) sums[r][v] = first[v];
+    }
+    const float* weight = weights;
+    for (const Run& run : runs) {
+      for (int64_t i = run.offset; i < run.offset + run.count; ++i, weight += V * kLane) {
+        Vector<float> seen[V];
+        for (int v = 0; v < V; ++v) seen[v] = load(weight + v * kLane);
+        for (int r = 0; r < R; ++r) {
+          const Vector<float> factor = splat(at[r][i]);
+          for (int v = 0; v < V; ++v) sums[r][v] = fma(factor, seen[v], sums[r][v]);
+        }
       }
     }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) {
-      const int64_t place = places[r] + v * kLane;
-      if (kWhole || v + 1 < V) {
-        if (to.gate != nullptr) sums[r][v] = through(sums[r][v], load(to.gate + place), to.slope);
-        store(to.data + place, sums[r][v]);
-      } else {
-        if (to.gate != nullptr) sums[r][v] = through(sums[r][v], load(to.gate + place, count), to.slope);
-        store(to.data + place, sums[r][v], count);
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) {
+        const int64_t place = places[r] + v * kLane;
+        if (kWhole || v + 1 < V) {
+          if (to.gate != nullptr) sums[r][v] = through(sums[r][v], load(to.gate + place), to.slope);
+          store(to.data + place, sums[r][v]);
+        } else {
+          if (to.gate != nullptr) sums[r][v] = through(sums[r][v], load(to.gate + place, count), to.slope);
+          store(to.data + place, sums[r][v], count);
+        }
       }
     }
   }
@@ -399,15 +403,14 @@ inline void pack(const float* weights, int64_t output_step, int64_t number_step,
   }
 }
 
-// All outputs at places whose numbers begin at `from` in the field, into `places` of the result.
-inline void correlate(const float* field, const std::vector<int64_t>& from, const std::vector<Run>& runs,
-                      const float* packed, int64_t numbers, int64_t outputs, const Target& to,
-                      const std::vector<int64_t>& places) {
-  const int64_t count = static_cast<int64_t>(from.size());
+// All outputs at `count` places whose numbers begin at `from` in the field, into `places` of the result.
+inline void correlate(const float* field, const int64_t* from, const int64_t* places, int64_t count,
+                      const std::vector<Run>& runs, const float* packed, int64_t numbers, int64_t outputs,
+                      const Target& to) {
   if (outputs <= kDots) {
     for (int64_t i = 0, here; i < count; i += here) {
       here = count - i < kDotRows ? 1 : kDotRows;
-      kDotRuns[here == kDotRows][outputs - 1](field, from.data() + i, runs, packed, numbers, to, places.data() + i);
+      kDotRuns[here == kDotRows][outputs - 1](field, from + i, runs, packed, numbers, to, places + i);
     }
     return;
   }
@@ -415,9 +418,11 @@ inline void correlate(const float* field, const std::vector<int64_t>& from, cons
     const int64_t columns = std::min(outputs - block, kWidth), lanes = columns - (whole_vectors(columns) - kLane);
     const Target target{to.bias == nullptr ? nullptr : to.bias + block, to.data + block,
                         to.gate == nullptr ? nullptr : to.gate + block, to.slope};
-    for (int64_t i = 0; i < count; i += kRows) {
-      const int64_t rows = std::min(count - i, kRows);
-      runs_of(rows, columns)(field, from.data() + i, runs, packed + block * numbers, target, places.data() + i, lanes);
+    const int64_t tiles = count / kRows, rest = count % kRows;
+    const float* const weights = packed + block * numbers;
+    runs_of(kRows, columns)(field, from, places, tiles, runs, weights, target, lanes);
+    if (rest > 0) {
+      runs_of(rest, columns)(field, from + count - rest, places + count - rest, 1, runs, weights, target, lanes);
     }
   }
 }

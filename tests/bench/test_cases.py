@@ -40,7 +40,11 @@ SMALL = [
     *(maxout.case(64, 7, 20, pieces, d) for pieces in (4, 5) for d in (F32, BF16)),
     *(instance_norm.case((n, 6, 8, 8), d) for n in (1, 3) for d in (F32, BF16)),
     *(im2col.case((1, 64, 4, 4, 48), d, m) for d in (F32, BF16) for m in ("contiguous", "channels_last")),
-    *(convolution.case(replace(layer, shape=(2, layer.shape[1], 8, 8, 5))) for layer in convolution.LAYERS[1:]),
+    *(
+        convolution.case(replace(layer, shape=(2, layer.shape[1], 8, 8, 5)), d)
+        for layer in convolution.LAYERS[1:]
+        for d in (F32, BF16)
+    ),
     *(spectral_norm.case(shape) for shape in ((6, 5, 3, 3), (20, 9))),
     *(merged_kernels.case((6, 5), repeats) for repeats in (False, True)),
     null.case(2),

@@ -1,4 +1,4 @@
-"""Convolutions in float32 and by tiles against torch's in float64: values, gradients, threads, numbers that are none."""
+"""Convolutions in float32 and by tiles against torch's in float64: values, gradients, threads, bad numbers."""
 
 from __future__ import annotations
 
