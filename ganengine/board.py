@@ -7,9 +7,11 @@ carries the messages.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,9 @@ PLACE = 1 << 19
 """Bytes of memory for each rank. A longer message goes in parts; half of this stays in a core's cache."""
 MEMORY = Path("/dev/shm")
 """Files here are memory (Linux); elsewhere a temporary file is mapped, of which the system may write to the disk."""
+PREFIX = "ganengine-board-"
+LEFT_S = 3600.0
+"""Seconds after which a file was surely left by a process that was killed: others are unlinked within seconds."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,9 @@ def _wanted() -> bool:
 def _made(size: int) -> str:
     """Return the name of a new file of so many zeros; nothing where there is no room for it."""
     try:
-        file, name = tempfile.mkstemp(prefix="ganengine-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
+        folder = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+        _sweep(folder)
+        file, name = tempfile.mkstemp(prefix=PREFIX, dir=folder)
     except OSError:
         return ""
     with os.fdopen(file, "r+b") as opened:
@@ -127,6 +134,14 @@ def _made(size: int) -> str:
         except OSError:
             os.unlink(name)
             return ""
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the files of processes that were killed between making one and unlinking it, which all ranks wait for."""
+    for path in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or another process was faster
+            if time.time() - path.stat().st_mtime > LEFT_S:
+                path.unlink()
 
 
 def _lengthen(file: int, begin: int, size: int) -> None:

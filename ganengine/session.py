@@ -80,12 +80,7 @@ class Session:
             CheckpointError: there is none, or it does not fit.
             DataError: the data is gone, or is not usable any more.
         """
-        data = Path(settings.engine.data)
-        if data.is_absolute() and not data.exists():
-            raise DataError(
-                f"{data}: expected the data that {folder} was trained on; it is not there any more. Put it back, or "
-                f'write its new place into {folder.path / "config.yaml"}, as "data: /new/place", and resume again.'
-            )
+        check_data(folder, settings.engine.data)
         saved, faults = checkpoint.newest(folder.checkpoints, folder.identity)
         # The same threads and precision, or sums would round otherwise. Of other ranks each has other threads at hand.
         threads = settings.engine.threads
@@ -289,6 +284,25 @@ def data_options(options: RunOptions) -> DataOptions:
     shared = {f.name for f in dataclasses.fields(DataOptions)} & {f.name for f in dataclasses.fields(RunOptions)}
     chosen = {name: getattr(options, name) for name in shared}
     return DataOptions(**{name: value for name, value in chosen.items() if name != "size" or value is not None})
+
+
+def check_data(folder: RunFolder, data: str, *, instead: str = "") -> None:
+    """Check that the data of a run is where it was when the run was made.
+
+    Args:
+        folder: the run.
+        data: what its options say.
+        instead: what else than the usual can be done, as words of a list.
+
+    Raises:
+        DataError: it is gone; told is how to name its new place.
+    """
+    path = Path(data)
+    if path.is_absolute() and not path.exists():
+        raise DataError(
+            f"{data}: expected the data that {folder} was trained on; it is not there any more. Put it back,{instead} "
+            f'or write its new place into {folder.path / "config.yaml"}, as "data: /new/place", and try again.'
+        )
 
 
 def open_dataset(variant: Variant, options: RunOptions, plugins: Registry) -> tuple[Dataset, RunOptions]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
 
 from ganengine import checkpoint
 from ganengine.checkpoint import load_tensors
@@ -19,7 +23,7 @@ from ganengine.runfolder import RunFolder
 from ganengine.sampling import Sampler
 from ganengine.session import set_ops_mode
 from ganengine.trainer import Position
-from ganengine.variant import DataSpec, Progress, View
+from ganengine.variant import DataSpec, Progress, Schedule, View
 
 
 class Trained:
@@ -74,6 +78,8 @@ class Trained:
             if root.endswith("_ema"):
                 # Sampling uses the averaged networks where there are any.
                 saved[root.removesuffix("_ema") + slash + path] = saved.pop(name)
+        self.unbegun = _unbegun(wanted, saved, schedule)
+        """Networks that are to learn, and are no critics, whose weights are still those they were made with."""
         if not untrained:
             load_tensors(wanted, dataclasses.replace(self.checkpoint, networks=saved))
         progress = Progress(at.step, at.images, int(meta["horizon"]), at.stage, at.images - at.stage_start)
@@ -92,3 +98,20 @@ class Trained:
         if self.automatic:
             side = self.stage.size or self.settings.engine.size or 0
             self.note = settle(self.sampler, view, self.spec, side, given)
+
+
+def _unbegun(made: Mapping[str, Tensor], saved: Mapping[str, Tensor], schedule: Schedule) -> tuple[str, ...]:
+    """Return which networks have learned nothing yet, given their tensors as just made and as saved.
+
+    Told by their weights, not by the stage: those of a run of no steps may have been imported, and a warm-up may keep a
+    network from learning in a stage that trains it.
+    """
+    stages = range(len(schedule.stages))
+    learning = {name.partition(".")[0] for stage in stages for phase in schedule.phases(stage) for name in phase.params}
+    still: dict[str, bool] = {}
+    for path, tensor in made.items():
+        name = path.partition("/")[0]
+        if name in learning and name not in schedule.critics and isinstance(tensor, nn.Parameter):
+            same = still.get(name, True) and path in saved and torch.equal(tensor, saved[path].to(tensor))
+            still[name] = same
+    return tuple(name for name, same in still.items() if same)

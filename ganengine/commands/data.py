@@ -23,7 +23,7 @@ SHOWN = 12
 @dataclass(frozen=True)
 class _Options:
     folder: tyro.conf.Positional[Path]
-    """Folder or zip file to look at; nothing in it is changed."""
+    """Folder, zip file, array file (.npz) or table (.csv) to look at; nothing in it is changed."""
     quick: bool = False
     """Read headers only: pictures that are cut off and equal pictures are not found."""
     json: bool = False

@@ -7,6 +7,7 @@ at by a judge, all of them together; forecasts are compared with what came, and 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -111,6 +112,7 @@ def measure(options: _Options, names: Sequence[str] | None) -> dict[str, Any]:
         UserError: a metric that does not fit the view.
     """
     from ganengine.runfolder import RunFolder
+    from ganengine.session import check_data
     from ganengine.trained import Trained
 
     folder = RunFolder.open(options.run)
@@ -120,6 +122,17 @@ def measure(options: _Options, names: Sequence[str] | None) -> dict[str, Any]:
     )  # fmt: skip
     view = _view(trained, options.view)
     metrics = _metrics(view, names)
+    if not options.data:
+        place = f" name its new place (`ganengine eval {shlex.quote(str(folder))} /new/place`),"
+        check_data(folder, trained.settings.engine.data, instead=place)
+    if trained.unbegun:
+        stage = "" if trained.stage.name == "main" else f' in stage "{trained.stage.name}"'
+        print(
+            f"{folder}, step {trained.checkpoint.step}{stage}: the weights of {', '.join(trained.unbegun)} are still "
+            "the initial ones; these are figures of an untrained network. "
+            f"`ganengine resume {shlex.quote(str(folder))}` goes on.",
+            file=sys.stderr,
+        )
     averaged = any("_ema/" in name for name in trained.checkpoint.networks)
     about = {
         "schema": 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
@@ -359,8 +358,9 @@ def _class(trained: Trained, word: str, classes: int) -> int:
 def _dataset(trained: Trained) -> Dataset:
     """Open the data that the run was trained on."""
     from ganengine.plugins import registry
-    from ganengine.session import open_dataset
+    from ganengine.session import check_data, open_dataset
 
+    check_data(trained.folder, trained.settings.engine.data)
     return open_dataset(trained.settings.variant, trained.settings.engine, registry())[0]
 
 
@@ -397,9 +397,11 @@ def _write(pictures: Mapping[Path, np.ndarray], numbers: Mapping[str, float], ov
 
 def _film(options: _Options) -> int:
     """Make an animation of the previews of a run."""
+    import numpy as np
     from PIL import Image, UnidentifiedImageError
 
-    from ganengine.runfolder import RunFolder, write_whole
+    from ganengine.film import write_film
+    from ganengine.runfolder import RunFolder
 
     folder = RunFolder.open(options.run)
     paths = sorted(folder.samples.glob("*.png"))
@@ -414,9 +416,6 @@ def _film(options: _Options) -> int:
             f"{folder.samples}: a preview is damaged ({error}). Remove it, and make the film again."
         ) from error
     frames = [frame.resize(frames[-1].size) for frame in frames]  # of a network that grows all are shown in one size
-    data = io.BytesIO()
-    frames[0].save(data, format="GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
-    film.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(film, data.getvalue())
+    write_film(film, [np.asarray(frame) for frame in frames], frame_ms=FRAME_MS)
     print(film)
     return 0

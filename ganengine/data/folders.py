@@ -23,7 +23,7 @@ from ganengine.data.pictures import fit_picture, read_picture
 from ganengine.errors import DataError
 from ganengine.variant import DataSpec, FieldSpec
 
-RULES = 1
+RULES = 2
 """Raised when a change of this package makes other pixels of the same file."""
 
 

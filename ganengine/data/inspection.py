@@ -54,6 +54,20 @@ LAYOUTS: Mapping[str, Callable[[str, DataOptions], FolderDataset | UnpairedDatas
     "images": images.build,
 }
 """Data sources of picture files."""
+FOLDERS = ("Add a folder train/", "Move some pictures to a folder test/ (and the rest to train/)")
+SPLITTING = {
+    "tracks": (
+        "Write train into the column split of some tracks",
+        "Write test into the column split of some tracks (add it where there is none, and train for the rest)",
+    ),
+    "captions": (
+        'Write "split": "train" into some entries of captions.json',
+        'Write "split": "test" into some entries of captions.json',
+    ),
+    "idx": ("Add the file train-images-idx3-ubyte", "Put some pictures into a file t10k-images-idx3-ubyte"),
+    "npz": ("Add an array x_train", "Put some pictures into an array x_test (and the rest into x_train)"),
+}
+"""How training and test samples are told apart in data of other sources than picture folders."""
 ARRAYS = {"idx": idx, "npz": npz}
 """Data sources of arrays, where there are no picture files."""
 
@@ -61,7 +75,7 @@ ARRAYS = {"idx": idx, "npz": npz}
 def inspect(
     path: str | Path, *, quick: bool = False, progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None
 ) -> dict[str, Any]:
-    """Look at a folder or a zip file; nothing is written.
+    """Look at a folder, a zip file, an array file or a table; nothing is written.
 
     Args:
         path: what a user named.
@@ -85,7 +99,8 @@ def inspect(
     for source, opener in ARRAYS.items():
         if opener.recognise(place) and not images.recognise(place):
             return _inspect_arrays(place, source, opener.build, quick)
-    if tracks.recognise(place) and not images.recognise(place):
+    is_table = place.suffix.lower() == ".csv" and place.is_file()  # `tracks` says what columns it lacks
+    if (is_table or tracks.recognise(place)) and not images.recognise(place):
         return _inspect_tracks(place)
     root = open_folder(path)
     problem = None
@@ -100,6 +115,7 @@ def inspect(
         problem = str(error)
         if not listing.pictures:
             raise
+    problem = problem or _no_train(source, dataset)
     files = {root.file(name): name for name in listing.pictures}
     headers, unreadable = read_headers(files)
     bad = {f"{root}/{name}": reason for name, reason in listing.left_out.items()}
@@ -130,7 +146,8 @@ def inspect(
         "problem": problem,
         "repairs": [
             *([problem] if problem else []),
-            *_repairs(dataset, bad, duplicates, others, names),
+            *_repairs(bad, duplicates, others, names),
+            *_more(source, dataset),
         ],
     }
 
@@ -234,6 +251,7 @@ def _inspect_arrays(
         dataset = build(str(path), DataOptions())
     except DataError as error:
         problem = str(error)
+    problem = problem or _no_train(source, dataset)
     equal: dict[bytes, dict[str, str]] = {}
     for split, fields in dataset.arrays.items() if dataset and not quick else ():
         for number, picture in enumerate(fields["real"]):
@@ -252,7 +270,7 @@ def _inspect_arrays(
         "duplicates": duplicates,
         "decoded": not quick,
         "problem": problem,
-        "repairs": [*([problem] if problem else []), *_repairs(dataset, {}, duplicates, {}, {})],
+        "repairs": [*([problem] if problem else []), *_repairs({}, duplicates, {}, {}), *_more(source, dataset)],
     }
 
 
@@ -264,7 +282,7 @@ def _inspect_tracks(path: Path) -> dict[str, Any]:
         dataset = tracks.build(str(path), DataOptions())
     except DataError as error:
         problem = str(error)
-    repairs = [problem] if problem else []
+    problem = problem or _no_train("tracks", dataset)
     fields: dict[str, Any] = {}
     if dataset:
         people = Counter(len(scene) for members in dataset.scenes.values() for scene in members)
@@ -273,10 +291,6 @@ def _inspect_tracks(path: Path) -> dict[str, Any]:
             name: {"steps": field.shape[0], "rows": rows, "scale": field.scale}
             for name, field in dataset.spec.fields.items()
         }
-        repairs += dataset.notes
-        for split, why in (("train", "there is nothing to train on"), ("test", "a trained model is judged on them")):
-            if split not in dataset.splits:
-                repairs.append(f"Write {split} into the column split of some tracks: {why}.")
     return {
         "schema": 1,
         "path": str(path),
@@ -289,7 +303,7 @@ def _inspect_tracks(path: Path) -> dict[str, Any]:
         "duplicates": [],
         "decoded": True,
         "problem": problem,
-        "repairs": repairs,
+        "repairs": [*([problem] if problem else []), *_more("tracks", dataset)],
     }
 
 
@@ -341,7 +355,6 @@ def _field(dataset: FolderDataset, name: str) -> dict[str, Any]:
 
 
 def _repairs(
-    dataset: Dataset | None,
     bad: dict[str, str],
     duplicates: list[dict[str, Any]],
     others: dict[str, str],
@@ -364,13 +377,20 @@ def _repairs(
     if len(duplicates) > len(leaks):
         count = sum(len(group["paths"]) - 1 for group in duplicates if len(group["splits"]) == 1)
         repairs.append(f"Remove {count_of(count, 'copy', 'copies')}, unless they are meant to count twice.")
-    if dataset is None:
-        return repairs
-    repairs += dataset.notes
-    if "train" not in dataset.splits:
-        repairs.append("Add a folder train/: there is nothing to train on.")
-    elif "test" not in dataset.splits:
-        repairs.append(
-            "Move some pictures to a folder test/ (and the rest to train/) to judge a trained model on them."
-        )
     return repairs
+
+
+def _no_train(source: str, dataset: Dataset | None) -> str | None:
+    """Return what to do where there is nothing to train on; None where there is."""
+    if dataset is None or "train" in dataset.splits:
+        return None
+    return f"{SPLITTING.get(source, FOLDERS)[0]}: there is nothing to train on."
+
+
+def _more(source: str, dataset: Dataset | None) -> list[str]:
+    """Return what else there is to say of data that can be opened."""
+    if dataset is None:
+        return []
+    to_train_on = "train" in dataset.splits and "test" not in dataset.splits
+    judged = [f"{SPLITTING.get(source, FOLDERS)[1]} to judge a trained model on them."] if to_train_on else []
+    return [*dataset.notes, *judged]

@@ -89,7 +89,9 @@ def decode_picture(path: File, data: bytes | None = None) -> tuple[np.ndarray, n
             picture.load()
             upright = picture if turn is None else picture.transpose(turn)
             if upright.mode.startswith(("I", "F")):
-                return _scaled(path, np.asarray(upright)[:, :, None]), None
+                numbers = np.asarray(upright)[:, :, None]
+                clear = picture.info.get("transparency")  # the one grey of a PNG that is transparent
+                return _scaled(path, numbers), None if clear is None else (numbers != clear).astype(np.float32)
             grey = upright.mode in ("1", "L", "LA", "La")
             if has_alpha(picture):
                 array = np.asarray(upright.convert("LA" if grey else "RGBA"))

@@ -16,9 +16,10 @@ from torch import Tensor
 from ganengine.clock import Clock
 from ganengine.config import Budget, Settings, parse
 from ganengine.data.pictures import save_picture
-from ganengine.diagnose.pictures import contact_sheet, panel, write_film
+from ganengine.diagnose.pictures import contact_sheet, panel
 from ganengine.display import Display
 from ganengine.errors import DataError, TrainingError, UserError
+from ganengine.film import write_film
 from ganengine.latents import one_hot
 from ganengine.metrics.modes import CollapseDetector, Modes, count_modes
 from ganengine.plugins import Registry
@@ -32,6 +33,8 @@ POINTS = "points"
 """The preset of a variant that is made for points of the plane."""
 COLUMNS = 6
 """Ticks shown in the picture, evenly chosen; the film shows all."""
+FRAME_MS = 200
+"""Milliseconds that a frame of the film stays."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,8 @@ def draw(rivals: Sequence[Contender], real: Tensor, out: Path) -> None:
     save_picture(out / "modes.png", contact_sheet([_spread(row) for row in panels]))
     longest = max(map(len, panels))
     frames = [contact_sheet([[row[min(place, len(row) - 1)] for row in panels]]) for place in range(longest)]
-    write_film(out / "modes.gif", frames)
+    # Points and density are drawn in few colours.
+    write_film(out / "modes.gif", frames, frame_ms=FRAME_MS, colours=32)
 
 
 def _spread(row: Sequence[Any]) -> list[Any]:

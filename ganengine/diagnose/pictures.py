@@ -23,8 +23,6 @@ CELLS = 64
 CAPTION = 16
 """Pixels above a pair of pictures."""
 MARGIN = 4
-FRAME_MS = 200
-"""Milliseconds that a frame of a film stays."""
 
 
 def density(points: Tensor, limit: float) -> np.ndarray:
@@ -65,18 +63,6 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     widest = max(map(len, rows))
     blank = np.full_like(rows[0][0], 255)
     return np.concatenate([np.concatenate([*row, *[blank] * (widest - len(row))], 1) for row in rows])
-
-
-def write_film(path: Path, frames: Sequence[np.ndarray]) -> None:
-    """Write frames of one size as an endless GIF.
-
-    Raises:
-        OSError: it cannot be written; nothing is left of it.
-    """
-    pictures = [Image.fromarray(frame).quantize(32, dither=Image.Dither.NONE) for frame in frames]
-    data = io.BytesIO()
-    pictures[0].save(data, "GIF", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0)
-    write_whole(path, data.getvalue())
 
 
 def check_plots() -> None:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganengine.ops.checks import accumulation_dtype
+from ganengine.errors import UserError
+from ganengine.ops.checks import accumulation_dtype, check_float, describe
 from ganengine.ops.dispatch import compiled
 from ganengine.ops.registration import define, set_gradient, traced
 
@@ -121,13 +122,22 @@ def convolution_bias(y: Tensor) -> Tensor:
     """Return the gradient of a convolution's bias.
 
     Args:
-        y: [N, K, A, B], the gradient of its result.
+        y: [N, K, A, B], the gradient of its result; float32, bfloat16, float16 or float64.
 
     Returns:
         [K], float32 (float64 for float64), in which the sums are taken.
 
+    Raises:
+        UserError: y has another number of axes, or no float dtype.
+
     Gradients: any order.
     """
+    check_float("convolution_bias", "y", y)
+    if y.dim() != 4:
+        raise UserError(
+            f"convolution_bias: expected y [N, K, A, B], got {describe(y)}. Give it two axes of "
+            "pixels, for example with y.flatten(2).unsqueeze(3)."
+        )
     # The kernel reads rows of channels; a single channel is one row, for which torch's sum is made.
     if not traced() and y.shape[1] > 1 and y.is_contiguous(memory_format=torch.channels_last):
         bias: Tensor = call_bias(y)

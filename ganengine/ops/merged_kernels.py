@@ -17,18 +17,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ganengine.ops.checks import accumulation_dtype
+from ganengine.errors import UserError
+from ganengine.ops.checks import accumulation_dtype, check_float, describe
 from ganengine.ops.registration import define, set_gradient, traced
 
+OP = "merged_kernels"
 DTYPES = (torch.float32, torch.float64)
-"""Of weights that the op takes; those of others (a network that was converted whole) go by the formula."""
+"""Of weights that the op takes; those of 16 bits (a network that was converted whole) go by the formula."""
 
 
 def merged_kernels(weight: Tensor, repeats: bool) -> Tensor:
     """Return kernels 4 x 4 of a convolution of stride 2 with padding 1.
 
     Args:
-        weight: [K, C, 3, 3], of a convolution; float32 or float64, others by the formula in plain PyTorch.
+        weight: [K, C, 3, 3], of a convolution; float32 or float64, or bfloat16 or float16 by the formula in plain
+            PyTorch.
         repeats: of a transposed convolution, in place of one over an upsampled picture; else of one in place of a
             convolution and the mean of 2 x 2 results.
 
@@ -36,8 +39,17 @@ def merged_kernels(weight: Tensor, repeats: bool) -> Tensor:
         [K, C, 4, 4], with repeats [C, K, 4, 4], in channels-last memory; dtype of weight. Sums of 16-bit weights are
         float32 inside.
 
+    Raises:
+        UserError: weight is of another shape, or neither of a float dtype.
+
     Gradients: any order.
     """
+    check_float(OP, "weight", weight)
+    if weight.dim() != 4 or weight.shape[2:] != (3, 3):
+        raise UserError(
+            f"{OP}: expected weight [K, C, 3, 3], got {describe(weight)}. Other kernels cannot be merged: leave the "
+            "convolution and the mean or repetition beside it apart."
+        )
     if weight.dtype not in DTYPES or traced():
         return reference(weight, repeats)
     merged: Tensor = call_forward(weight, repeats)

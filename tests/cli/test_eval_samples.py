@@ -159,6 +159,40 @@ def test_a_judge_that_errs_is_refused_but_can_be_accepted(go: Go, plain: Path, t
     assert json.loads(accepted.out)["judge"]["split"] == "train"
 
 
+def test_an_untrained_generator_is_told_of(go: Go, plain: Path, classes: Path, tmp_path: Path) -> None:
+    still = trained("gan", classes, tmp_path, "--architecture", "mlp-small", "--latent", "4", "--max-minutes", "0")
+    told = "step 0: the weights of G are still the initial ones; these are figures of an untrained network"
+    for run, expected in ((still, True), (plain, False)):
+        done = go("eval", run, "--samples", "10", "--judge-least", "0", "--json")
+        assert done.status == 0, done.err
+        assert (told in done.err) == expected
+        assert json.loads(done.out)["step"] == (0 if expected else 2)  # standard output stays one JSON object
+
+
+def test_of_a_staged_run_the_weights_say_whether_the_generator_has_begun(tmp_path: Path) -> None:
+    have("stackgan")
+    run = tmp_path / "run"
+    smallest = [
+        word for name, value in registry().variant("gan-int-cls").smallest.items() for word in (f"--{name}", str(value))
+    ]
+    words = [
+        "captioned-glyphs:40",
+        *smallest,
+        "--size",
+        "16",
+        "--preview",
+        "0",
+        "--threads",
+        "1",
+        "--precision",
+        "fp32",
+    ]
+    assert main(["run", "gan-int-cls", *words, "--max-steps", "1", "--out", str(run)]) == 0
+    assert Trained(RunFolder.open(run)).unbegun == ("G",)  # the encoder alone has learned
+    assert main(["resume", str(run), "--max-steps", "3"]) == 0
+    assert Trained(RunFolder.open(run)).unbegun == ()
+
+
 def test_data_that_a_judge_cannot_learn_from(go: Go, plain: Path, classes: Path, conditional: Path) -> None:
     flat = classes / "train" / "high"
     for run, data, told in (

@@ -358,6 +358,20 @@ def test_the_report_on_arrays(tmp_path):
     assert report["repairs"][0].startswith("Keep 2 pictures in one split only")
 
 
+@pytest.mark.parametrize(
+    ("split", "repair"),
+    [
+        ("train", "Put some pictures into an array x_test"),
+        ("test", "Add an array x_train: there is nothing to train on."),
+    ],
+)
+def test_the_report_names_arrays_where_a_split_is_missing(tmp_path, split, repair):
+    np.savez(tmp_path / "x.npz", **{f"x_{split}": PIXELS})
+    report = inspect(tmp_path / "x.npz", quick=True)
+    assert report["repairs"][0].startswith(repair)
+    assert (report["problem"] is None) == (split == "train")
+
+
 def test_the_report_on_damaged_arrays(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"something else")
     report = inspect(tmp_path / "x.npz")

@@ -85,7 +85,10 @@ def test_a_missing_partner_folder(tmp_path, paint):
 
 def test_only_test_pictures(tmp_path, paint):
     paint("test/0.png")
-    assert inspect(tmp_path)["repairs"] == ["Add a folder train/: there is nothing to train on."]
+    report = inspect(tmp_path)
+    assert report["problem"] == "Add a folder train/: there is nothing to train on."
+    assert report["repairs"] == [report["problem"]]
+    assert command(["inspect", str(tmp_path)]) == 1
 
 
 @pytest.mark.parametrize(("name", "message"), [("none", "no such folder"), ("empty", "the folder is empty")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import png
 import pytest
 import torch
 from hypothesis import given
@@ -56,6 +57,35 @@ def test_modes(tmp_path, picture, suffix, pixel, dtype, colours, alpha):
     np.testing.assert_allclose(array, np.broadcast_to(np.array(pixel, dtype), array.shape), rtol=1e-6)
     header = read_header(path)
     assert (header.size, header.colours, header.alpha) == ("5x4", colours, alpha)
+
+
+DEEP = (0, 255, 256, 0x80FF, 0xFF00, 0xFFFF)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "colours"),
+    [
+        ({"greyscale": True}, np.array(DEEP) / 65535, 1),
+        # Pillow's reading: the upper 8 bits.
+        ({"greyscale": False}, np.array(DEEP) >> 8, 3),
+        ({"greyscale": False, "alpha": True}, np.array(DEEP) >> 8, 4),
+    ],
+)
+def test_png_of_16_bits_have_their_full_range(tmp_path, kind, expected, colours):
+    rows = np.repeat(np.array(DEEP, np.uint16), colours)[None]
+    with (tmp_path / "x.png").open("wb") as file:
+        png.Writer(len(DEEP), 1, bitdepth=16, **kind).write(file, rows.tolist())
+    array = read_picture(tmp_path / "x.png", alpha="keep")
+    assert array.dtype == (np.float32 if colours == 1 else np.uint8)
+    np.testing.assert_allclose(array, np.repeat(expected[None, :, None], colours, 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("alpha", "pixels"), [("white", [[0.2], [1.0]]), ("keep", [[0.2, 1.0], [0.4, 0.0]])])
+def test_the_transparent_grey_of_16_bits_is_transparency(tmp_path, alpha, pixels):
+    with (tmp_path / "x.png").open("wb") as file:
+        png.Writer(2, 1, greyscale=True, bitdepth=16, transparent=26214).write(file, [[13107, 26214]])
+    assert read_header(tmp_path / "x.png").alpha
+    np.testing.assert_allclose(read_picture(tmp_path / "x.png", alpha=alpha)[0], pixels, rtol=1e-6)
 
 
 def test_jpeg_of_cmyk_and_grey(tmp_path):

@@ -176,6 +176,34 @@ def test_inspect_knows_tracks(table: Table) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("head", "lines", "problem", "repairs"),
+    [
+        (
+            "track,step,x,y",
+            [line.partition(",")[2] for line in walk("a", range(20))],
+            None,
+            "Write test into the column split of some tracks (add it where there is none, and train for the rest)",
+        ),
+        ("split,track,step,x,y", walk("a", range(20)), None, "Write test into the column split of some tracks"),
+        (
+            "split,track,step,x,y",
+            walk("a", range(20), "test"),
+            "Write train into the column split of some tracks: there is nothing to train on.",
+            None,
+        ),
+        ("x,y", ["1,2"], "expected tracks.csv with the columns track, step, and lon, lat or x, y", None),
+    ],
+)
+def test_inspect_says_what_a_table_lacks(
+    table: Table, head: str, lines: list[str], problem: str | None, repairs: str | None
+) -> None:
+    found = inspect(table(*lines, head=head) / "tracks.csv")
+    assert (found["problem"] is None) == (problem is None)
+    assert (problem or repairs or "") in found["repairs"][0]
+    assert len(found["repairs"]) == 1
+
+
 # -- drawn walkers -------------------------------------------------------------------------------------------------
 
 

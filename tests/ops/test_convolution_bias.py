@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ganengine.errors import UserError
 from ganengine.ops import dispatch
 from ganengine.ops.convolution import BIAS, convolution_bias, reference_bias
 
@@ -128,6 +129,23 @@ def test_what_is_no_number_stays_in_its_channel() -> None:
 def test_the_kernel_refuses_what_it_would_read_wrongly(y: Tensor, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
         BIAS(y)
+
+
+@pytest.mark.parametrize("mode", ["auto", "reference"])
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.zeros(3), r"expected y \[N, K, A, B\], got float32 \[3\]. Give it two axes of pixels"),
+        (torch.zeros(2, 3, 4), r"expected y \[N, K, A, B\], got float32 \[2, 3, 4\]"),
+        (torch.zeros(2, 1, 4, 4, 4), r"expected y \[N, K, A, B\], got float32 \[2, 1, 4, 4, 4\]"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.int32), r"expected y to be float32.*, got int32 \[2, 3, 4, 4\]"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.complex64), "expected y to be float32.*, got complex64"),
+    ],
+)
+def test_the_function_refuses_by_any_way(y: Tensor, message: str, mode: str) -> None:
+    dispatch.set_mode(mode)
+    with pytest.raises(UserError, match=f"^convolution_bias: {message}"):
+        convolution_bias(y)
 
 
 def test_transforms_see_torchs_sum() -> None:

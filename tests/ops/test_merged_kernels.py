@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
+from ganengine.errors import UserError
 from ganengine.ops import dispatch, merged_kernels
 from ganengine.ops.merged_kernels import BACKWARD, FORWARD, reference, reference_backward
 
@@ -388,3 +389,19 @@ def test_other_dtypes_stop_before_memory_is_touched(dtype: torch.dtype) -> None:
         FORWARD(torch.ones(2, 3, 3, 3).to(dtype), False)
     with pytest.raises(RuntimeError, match=r"^merged_kernels_backward: expected grad to be float32 or float64"):
         BACKWARD(torch.ones(2, 3, 4, 4).to(dtype), True)
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.ones(2, 3, 3, 3, dtype=torch.int64), r"expected weight to be float32.*, got int64 \[2, 3, 3, 3\]"),
+        (torch.ones(2, 3, 3, 3, dtype=torch.bool), "expected weight to be float32.*, got bool"),
+        (torch.ones(2, 3, 3, 3, dtype=torch.complex64), "expected weight to be float32.*, got complex64"),
+        (torch.ones(2, 3, 5, 5), r"expected weight \[K, C, 3, 3\], got float32 \[2, 3, 5, 5\]"),
+        (torch.ones(2, 3, 3, 3, 1, dtype=torch.float16), r"expected weight \[K, C, 3, 3\], got float16 \["),
+    ],
+)
+def test_the_function_refuses_by_any_way(weight: Tensor, message: str, repeats: bool) -> None:
+    with pytest.raises(UserError, match=f"^merged_kernels: {message}"):
+        merged_kernels(weight, repeats)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,16 @@ def test_nobody_has_a_board_where_one_has_none(tmp_path: Path, monkeypatch: pyte
     asked = iter((True, False))
     assert share_board(0, 2, 1.0, lambda text: text, lambda here: here and next(asked)) is None
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "MEMORY", tmp_path)
+    now = time.time()
+    for name, age_s in (("ganengine-board-old", 4000), ("ganengine-board-new", 60), ("ganengine-cache", 4000)):
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (now - age_s, now - age_s))
+    share_board(0, 1, 1.0, lambda text: text, lambda here: here)
+    assert {path.name for path in tmp_path.iterdir()} == {"ganengine-board-new", "ganengine-cache"}
 
 
 def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:

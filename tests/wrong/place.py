@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import stat
 import struct
 import zipfile
@@ -324,6 +325,12 @@ def runs(place: Path, run: Path) -> None:
         for file, data in {**files, **changes}.items():
             if data is not None:
                 (folder / file).write_bytes(data)
+    whole = place / "runs" / "no-data"
+    (whole / "checkpoints" / source.name).mkdir(parents=True)
+    text = re.sub(r"(?m)^data:.*$", "data: /nowhere/pairs", (run / "config.yaml").read_text())
+    (whole / "config.yaml").write_text(text)
+    for file, data in files.items():
+        (whole / "checkpoints" / source.name / file).write_bytes(data)
     other = place / "runs" / "other-size"
     (other / "checkpoints" / source.name).mkdir(parents=True)
     text = (run / "config.yaml").read_text()

@@ -17,7 +17,8 @@ WRONG = {
     "resume RUN --max-epochs 3": "Unrecognized options: --max-epochs, 3",
     "resume RUN/config.yaml": "expected the folder of a run; there is no such folder",
     "resume RUN/checkpoints": "expected the folder of a run; it has no config.yaml",
-    "resume gone": "/nowhere/pairs: expected the data that gone was trained on; it is not there any more",
+    "resume gone": "/nowhere/pairs: expected the data that gone was trained on; it is not there any more. Put it back, "
+    'or write its new place into gone/config.yaml, as "data: /new/place", and try again.',
     # sample
     "sample": "Missing from ganengine sample",
     "sample RUN DATA": "Unrecognized options: ",
@@ -45,6 +46,8 @@ WRONG = {
     "sample RUN --out file.yaml/in": "file.yaml: expected a folder to write to; it is a file",
     "sample RUN --out dangling": "dangling: expected a folder to write to; it is a link that leads nowhere",
     "sample RUN --out circle": "circle: expected a folder to write to; it is a link that leads nowhere",
+    "sample runs/no-data": "/nowhere/pairs: expected the data that runs/no-data was trained on; it is not there any "
+    'more. Put it back, or write its new place into runs/no-data/config.yaml, as "data: /new/place", and try again.',
     # translate
     "translate": "Missing from ganengine translate",
     "translate RUN": "Missing from ganengine translate",
@@ -100,6 +103,8 @@ WRONG = {
     "eval RUN --device meta": '--device: expected auto, cpu, cuda or cuda:N, got "meta"',
     "eval RUN --precision fp16 --device cpu": "--precision fp16: expected a GPU",
     "eval RUN --precision fp8": "invalid choice 'fp8' for argument '--precision'",
+    "eval runs/no-data": "it is not there any more. Put it back, name its new place (`ganengine eval runs/no-data "
+    "/new/place`), or write its new place into runs/no-data/config.yaml",
     # report
     "report": "expected the folder of a run, or of several; got none",
     "report --overwrite": "expected the folder of a run, or of several; got none",

@@ -36,7 +36,7 @@ class CGANConfig(ConditionalConfig):
     lr_ramp: Literal["constant", "linear"] = "linear"
     """linear: to 0 over the second half of the horizon; constant."""
     decay: float = 1.0
-    """Divide both learning rates by this after each step, down to 1e-6; 1.00004 in the paper."""
+    """Above 1, divides both rates after each step, down to 1e-6, in place of --lr-ramp; 1.00004 in the paper."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

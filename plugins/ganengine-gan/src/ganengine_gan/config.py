@@ -40,7 +40,7 @@ class FamilyConfig(TwoPlayerConfig):
     d_norm: DNorm = "batch"
     """Normalisation in the D of the conv architectures; a gradient penalty wants layer or none."""
     decay: float = 1.0
-    """Divide both learning rates by this after each step, down to 1e-6; 1.000004 in the 2014 papers' code."""
+    """Above 1, divides both rates after each step, down to 1e-6, in place of --lr-ramp; 1.000004 in 2014's code."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
