@@ -113,6 +113,55 @@ Values scattering(const Problem& p) {
   return values;
 }
 
+// All weights in the order in which phases take them; the phases learn where theirs begin.
+const float* pack_weights(const Problem& p, bool gather, const float* weight, int64_t threads,
+                          std::vector<Phase>& phases) {
+  static thread_local Kept<float> kept;
+  const int64_t outputs = gather ? p.narrow : p.wide, apart = p.rows * p.columns * p.wide;
+  int64_t size = 0;
+  for (Phase& phase : phases) {
+    phase.packed = size;
+    size += GANENGINE_CHOOSE(convolution_floats, float, packed_size)(outputs, phase.numbers);
+  }
+  float* const packed = kept.at_least(size);
+  const auto pack = GANENGINE_CHOOSE(convolution_floats, float, pack);
+  for (const Phase& phase : phases) {
+    const int64_t count = static_cast<int64_t>(phase.pieces.size());
+    parallel_for(count, threads > 1 ? 1 : count, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Piece& piece = phase.pieces[i];
+        pack(weight + piece.weight, gather ? apart : 1, gather ? 1 : apart, outputs, piece.first, piece.count,
+             phase.numbers, packed + phase.packed);
+      }
+    });
+  }
+  return packed;
+}
+
+// Where the numbers of a phase's places begin in the field of a task, and where the places lie in the result; returns
+// how many there are.
+int64_t find_places(const Values& values, const Cut& into, const Side& result, int64_t first, int64_t pictures,
+                    int64_t line, int64_t kept, int64_t channels, int64_t outputs, int64_t* sources, int64_t* places) {
+  const int64_t lines = values.lines_for(kept);
+  // Positions of a line that lie inside the result.
+  const int64_t left = up(std::max<int64_t>(-into.first_across, 0), into.step_across);
+  const int64_t right =
+      std::min(up(std::max<int64_t>(result.width - into.first_across, 0), into.step_across), values.wanted);
+  int64_t count = 0;
+  for (int64_t n = 0; n < pictures; ++n) {
+    for (int64_t u = 0; u < kept; ++u) {
+      const int64_t row = into.first_down + (line + u) * into.step_down;
+      if (row < 0 || row >= result.height) continue;
+      const int64_t begun = ((first + n) * result.height + row) * result.width + into.first_across;
+      for (int64_t v = left; v < right; ++v, ++count) {
+        sources[count] = ((n * lines + u * values.down) * values.pitch + v * values.across) * channels;
+        places[count] = (begun + v * into.step_across) * outputs;
+      }
+    }
+  }
+  return count;
+}
+
 }  // namespace
 
 void make_values(const Problem& p, bool gather, const float* from, const float* weight, const float* bias, float slope,
@@ -127,26 +176,7 @@ void make_values(const Problem& p, bool gather, const float* from, const float* 
   const int64_t plane = tasks.pictures * values.lines_for(tasks.kept) * values.pitch * side.channels;
   if (gather) add_gathering(p, plane, values);
 
-  static thread_local Kept<float> kept_weights;
-  int64_t size = 0;
-  for (Phase& phase : values.phases) {
-    phase.packed = size;
-    size += GANENGINE_CHOOSE(convolution_floats, float, packed_size)(outputs, phase.numbers);
-  }
-  float* const packed = kept_weights.at_least(size);
-  const int64_t apart = p.rows * p.columns * p.wide;
-  const auto pack = GANENGINE_CHOOSE(convolution_floats, float, pack);
-  for (const Phase& phase : values.phases) {
-    const int64_t count = static_cast<int64_t>(phase.pieces.size());
-    parallel_for(count, threads > 1 ? 1 : count, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const Piece& piece = phase.pieces[i];
-        pack(weight + piece.weight, gather ? apart : 1, gather ? 1 : apart, outputs, piece.first, piece.count,
-             phase.numbers, packed + phase.packed);
-      }
-    });
-  }
-
+  const float* const packed = pack_weights(p, gather, weight, threads, values.phases);
   const auto cut = GANENGINE_CHOOSE(convolution_floats, float, cut_field);
   const auto correlate = GANENGINE_CHOOSE(convolution_floats, float, correlate);
   parallel_for(tasks.count(), threads > 1 ? 1 : tasks.count(), [&](int64_t begin, int64_t end) {
@@ -167,23 +197,8 @@ void make_values(const Problem& p, bool gather, const float* from, const float* 
         }
       }
       for (const Phase& phase : values.phases) {
-        const Cut& into = phase.to;
-        // Positions of a line that lie inside the result.
-        const int64_t left = up(std::max<int64_t>(-into.first_across, 0), into.step_across);
-        const int64_t right =
-            std::min(up(std::max<int64_t>(result.width - into.first_across, 0), into.step_across), values.wanted);
-        int64_t count = 0;
-        for (int64_t n = 0; n < pictures; ++n) {
-          for (int64_t u = 0; u < kept; ++u) {
-            const int64_t row = into.first_down + (line + u) * into.step_down;
-            if (row < 0 || row >= result.height) continue;
-            const int64_t begun = ((first + n) * result.height + row) * result.width + into.first_across;
-            for (int64_t v = left; v < right; ++v, ++count) {
-              sources[count] = ((n * lines + u * values.down) * values.pitch + v * values.across) * side.channels;
-              places[count] = (begun + v * into.step_across) * outputs;
-            }
-          }
-        }
+        const int64_t count =
+            find_places(values, phase.to, result, first, pictures, line, kept, side.channels, outputs, sources, places);
         correlate(field, sources, places, count, phase.runs, packed + phase.packed, phase.numbers, outputs,
                   {bias, to, gate, slope});
       }
