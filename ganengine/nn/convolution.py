@@ -111,7 +111,7 @@ class Conv2d(nn.Conv2d):
         if _applies(self, x) and not isinstance(self.padding, str):
             k, s, p = self.kernel_size, self.stride, reflect or self.padding
             form = gathering(k, s, p, x, reflect is not None)  # type: ignore[arg-type]
-            ways = ways_of(x, self.in_channels * self.out_channels * k[0] * k[1], form)
+            ways = ways_of(x, self.in_channels * self.out_channels * k[0] * k[1], form, self.training)
             if ways is not None:
                 return convolved(x, self.weight, self.bias, form, ways, slope)
         x = activated(x, slope)
@@ -135,7 +135,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if output_size is None and _applies(self, x) and not isinstance(self.padding, str):
             k, s, p, beyond = self.kernel_size, self.stride, self.padding, self.output_padding
             form = scattering(k, s, p, beyond, x)  # type: ignore[arg-type]
-            ways = ways_of(x, self.in_channels * self.out_channels * k[0] * k[1], form)
+            ways = ways_of(x, self.in_channels * self.out_channels * k[0] * k[1], form, self.training)
             if ways is not None:
                 return convolved(x, self.weight, self.bias, form, ways, slope)
         return super().forward(activated(x, slope), output_size)
@@ -190,7 +190,7 @@ def _applies(module: Any, x: Tensor) -> bool:
     )
 
 
-def ways_of(x: Tensor, weights: int, form: Form) -> _Ways | None:
+def ways_of(x: Tensor, weights: int, form: Form, training: bool) -> _Ways | None:
     """Return the ways of values (and data gradient) and of the weight gradient, or None for torch's own layer.
 
     Args:
@@ -198,12 +198,15 @@ def ways_of(x: Tensor, weights: int, form: Form) -> _Ways | None:
         weights: how many there are. Counted, not asked of the weight: a normalised one is made anew each time that it
             is looked at.
         form: of the convolution.
+        training: whether the layer is in training. If not, a picture in float32 gets the same bits whatever its batch
+            mates: the batch has no say, and there are no products of patches, whose rounding follows their number.
     """
     dtype = computed_in(x)
     if len(x) == 0 or min(*form.places, *form.wide) <= 0:
         return None
-    other: Way = "own" if form.kernels_pay(len(x), weights, dtype) else "backend"
-    values: Way = "patches" if form.values_pay(len(x), weights, dtype) else other
+    alone = dtype == torch.float32 and not training
+    other: Way = "own" if form.kernels_pay(1 if alone else len(x), weights, dtype) else "backend"
+    values: Way = "patches" if not alone and form.values_pay(len(x), weights, dtype) else other
     gradient: Way = "patches" if form.weights_pay(len(x), weights, dtype) else other
     if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()):
         return None

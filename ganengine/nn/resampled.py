@@ -39,7 +39,7 @@ def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
         return F.avg_pool2d(preact_conv2d(conv, x, slope), 2)
     weight = merged_kernels(_weight(conv), repeats=False)
     form = gathering((4, 4), (2, 2), (1, 1), x)
-    ways = ways_of(x, weight.numel(), form)
+    ways = ways_of(x, weight.numel(), form, conv.training)
     if ways is None:
         return F.conv2d(activated(x, slope), weight, conv.bias, stride=2, padding=1)
     return convolved(x, weight, conv.bias, form, ways, slope)
@@ -59,7 +59,7 @@ def up_conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
         return doubled
     weight = merged_kernels(_weight(conv), repeats=True)
     form = scattering((4, 4), (2, 2), (1, 1), (0, 0), x)
-    ways = ways_of(x, weight.numel(), form)
+    ways = ways_of(x, weight.numel(), form, conv.training)
     if ways is None:
         return F.conv_transpose2d(x, weight, conv.bias, stride=2, padding=1)
     return convolved(x, weight, conv.bias, form, ways)

@@ -538,6 +538,35 @@ def test_float32_by_our_own_kernels(name: str, monkeypatch: pytest.MonkeyPatch) 
             assert_near(mine, other, 2e-5)
 
 
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("channels", "side"), [(16, 32), (256, 16), (512, 2)])
+def test_a_picture_gets_the_same_bits_whatever_its_batch_mates(
+    channels: int, side: int, transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32 and not in training: layers that would be products of patches, alone or beside fifteen others."""
+    if not dispatch.compiled("convolution", "cpu"):
+        pytest.skip("no compiled CPU kernels")
+    monkeypatch.setattr(convolution, "kernels_pay", lambda dtype: dtype == F32)
+    monkeypatch.setattr(convolution, "LEAST_PRODUCTS", {F32: 0})
+    layer = made((nn.ConvTranspose2d if transposed else nn.Conv2d)(channels, channels, 4, 2, 1)).eval()
+    pictures = drawn(16, channels, side, side)
+    with torch.no_grad():
+        together = layer(pictures)
+        assert all(torch.equal(layer(pictures[n : n + 1]), together[n : n + 1]) for n in range(16))
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize(("training", "ways"), [(True, [None, ("own", "own")]), (False, [None, None])])
+def test_batch_mates_have_a_say_in_training_alone(
+    training: bool, ways: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "kernels_pay", lambda dtype: dtype == F32)
+    pictures = drawn(8, 16, 20, 20)
+    form = convolution.gathering((3, 3), (1, 1), (1, 1), pictures)
+    assert [convolution.ways_of(x, 16 * 16 * 9, form, training) for x in (pictures[:1], pictures)] == ways
+
+
 # In, out, kernel; batch, side: the layer, as nobody else may have it.
 MANY, FEW, WIDE, POINT = (256, 512, 5), (16, 16, 3), (256, 128, 4), (64, 64, 1)
 
