@@ -70,7 +70,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         if self.track_running_stats or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        if instance_kernel_pays(x):
+        if instance_kernel_pays(x, self.training):
             return instance_norm(x, *rows_of(self, x), self.eps)
         samples = [
             F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in torch.split(x, 1)
@@ -84,11 +84,13 @@ LEAST_OF_ONE = 1 << 16
 """The same of instance norm, for one sample; torch's own takes several samples one by one."""
 
 
-def instance_kernel_pays(x: Tensor) -> bool:
-    """Whether the engine's instance norm is there for x and faster than torch's operations are."""
-    return (
-        (len(x) > 1 or x.numel() >= LEAST_OF_ONE) and dispatch.compiled("instance_norm", x.device.type) and not traced()
-    )
+def instance_kernel_pays(x: Tensor, training: bool) -> bool:
+    """Whether the engine's instance norm is there for x and faster than torch's operations are.
+
+    Outside of training it is taken for one small sample too: a picture gets the same bits whatever its batch mates.
+    """
+    pays = len(x) > 1 or x.numel() >= LEAST_OF_ONE or not training
+    return pays and dispatch.compiled("instance_norm", x.device.type) and not traced()
 
 
 def rows_of(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

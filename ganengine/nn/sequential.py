@@ -64,7 +64,8 @@ def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, 
     if _heard(norm) or _heard(behind):
         return None
     if type(norm) is InstanceNorm2d:
-        own = x.shape[-1] * x.shape[-2] > 1 and norm.running_mean is None and instance_kernel_pays(x)
+        by_statistics = x.shape[-1] * x.shape[-2] > 1 and norm.running_mean is None
+        own = by_statistics and instance_kernel_pays(x, norm.training)
         return instance_norm(x, *rows_of(norm, x), norm.eps, SLOPES[kind]) if own else None
     if isinstance(norm, nn.BatchNorm2d) and type(norm) in (nn.BatchNorm2d, BatchNorm2d) and _batch_kernel_pays(norm, x):
         return _batch_norm(norm, x, kind)

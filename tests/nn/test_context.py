@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ganengine.nn import BatchNorm2d, ConditionalBatchNorm2d, Dropout, InstanceNorm2d
 from ganengine.nn.context import Context, current, draw_context, dropout_key, hold, name_modules, sample_keys
+from ganengine.nn.sequential import Sequential
 
 
 def dropped(x: Tensor, module: Dropout | None = None, **options: Any) -> Tensor:
@@ -203,6 +204,20 @@ def test_a_map_of_one_value_has_no_statistics_of_its_own() -> None:
     assert instance(x) is x
     wide = torch.randn(2, 3, 2, 2)
     assert torch.equal(instance(wide), nn.InstanceNorm2d(3, affine=True)(wide))
+
+
+@pytest.mark.parametrize("activation", [None, nn.ReLU()], ids=["alone", "joined"])
+@pytest.mark.parametrize("side", [2, 8, 32])
+def test_instance_norm_gives_a_picture_the_same_bits_whatever_its_batch_mates(
+    side: int, activation: nn.Module | None
+) -> None:
+    """Outside of training; a small map by itself is faster by torch's batch norm, which rounds otherwise."""
+    norm = InstanceNorm2d(256, affine=True)
+    network = Sequential(norm, *([] if activation is None else [activation])).eval()
+    pictures = torch.randn(8, 256, side, side, generator=torch.Generator().manual_seed(3))
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    together = network(pictures)
+    assert all(torch.equal(network(pictures[n : n + 1]), together[n : n + 1]) for n in range(8))
 
 
 # -- hold -----------------------------------------------------------------------------------------------------------
