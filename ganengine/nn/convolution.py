@@ -179,14 +179,14 @@ def scattering(kernel: _Pair, stride: _Pair, padding: _Pair, beyond: _Pair, x: T
 
 def _applies(module: Any, x: Tensor) -> bool:
     return (
-        x.device.type == "cpu"
+        not traced()
+        and x.device.type == "cpu"
         and x.is_floating_point()
         and x.dim() == 4
         and x.shape[1] == module.in_channels
         and module.groups == 1
         and module.dilation == (1, 1)
         and module.padding_mode == "zeros"
-        and not traced()
     )
 
 

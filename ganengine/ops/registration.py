@@ -115,8 +115,12 @@ def below_autograd(op: torch._ops.OpOverload, *inputs: Any) -> Any:
 
 
 def traced() -> bool:
-    """Return whether a compiler or a transform is looking on, which must see the op itself."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    """Return whether a compiler, a tracer or a transform is looking on, which must see the op itself."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+    )
 
 
 def differentiate(

@@ -567,6 +567,16 @@ def test_batch_mates_have_a_say_in_training_alone(
     assert [convolution.ways_of(x, 16 * 16 * 9, form, training) for x in (pictures[:1], pictures)] == ways
 
 
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
+def test_a_tracer_sees_torchs_own_layer() -> None:
+    layer = made(nn.Conv2d(16, 24, 3, padding=1))
+    x = drawn(2, 16, 12, 12)
+    traced = torch.jit.trace(layer, x)
+    torch.testing.assert_close(traced(x), layer(x), rtol=1e-5, atol=1e-5)
+    assert "_Convolution" not in str(traced.graph)
+
+
 # In, out, kernel; batch, side: the layer, as nobody else may have it.
 MANY, FEW, WIDE, POINT = (256, 512, 5), (16, 16, 3), (256, 128, 4), (64, 64, 1)
 
