@@ -59,7 +59,7 @@ class _Options:
     """CPU threads; None: one per core."""
     precision: Precision = "auto"
     """auto: bfloat16 where the hardware multiplies it fast and pictures differ from those in float32 by less than a
-    level of 255 on average; fp32 gives a picture the same bits whatever its batch mates."""
+    level of 255 on average; in fp32 batch mates change a picture by rounding at most."""
 
 
 def translate(argv: Sequence[str]) -> int:

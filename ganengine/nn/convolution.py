@@ -198,8 +198,9 @@ def ways_of(x: Tensor, weights: int, form: Form, training: bool) -> _Ways | None
         weights: how many there are. Counted, not asked of the weight: a normalised one is made anew each time that it
             is looked at.
         form: of the convolution.
-        training: whether the layer is in training. If not, a picture in float32 gets the same bits whatever its batch
-            mates: the batch has no say, and there are no products of patches, whose rounding follows their number.
+        training: whether the layer is in training. If not, a picture in float32 goes the same way whatever its batch
+            mates: the batch has no say, and there are no products of patches, whose rounding follows their number. By
+            our own kernels it gets the same bits; the backend, which small layers are left to, may round by the batch.
     """
     dtype = computed_in(x)
     if len(x) == 0 or min(*form.places, *form.wide) <= 0:
