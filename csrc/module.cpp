@@ -47,6 +47,9 @@ std::atomic<Isa>& current() {
   return isa;
 }
 
+// The number of the best set that this machine has.
+int64_t best() { return static_cast<int64_t>(best_isa()); }
+
 // Takes the set of this number (0 baseline, 1 AVX2, 2 AVX-512) or the best that there is below it; returns its number.
 int64_t set_isa(int64_t wanted) {
   check(wanted >= 0 && wanted <= 2, "set_isa", "expected 0, 1 or 2, got ", wanted);
@@ -72,10 +75,12 @@ Isa isa() { return current().load(std::memory_order_relaxed); }
 }  // namespace ganengine
 
 STABLE_TORCH_LIBRARY_FRAGMENT(ganengine, m) {
+  m.def("best_isa() -> int");
   m.def("set_isa(int wanted) -> int");
   m.def("has_amx() -> bool");
 }
 STABLE_TORCH_LIBRARY_IMPL(ganengine, CompositeExplicitAutograd, m) {
+  m.impl("best_isa", TORCH_BOX(&ganengine::best));
   m.impl("set_isa", TORCH_BOX(&ganengine::set_isa));
   m.impl("has_amx", TORCH_BOX(&ganengine::amx));
 }

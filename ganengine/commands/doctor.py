@@ -22,7 +22,7 @@ EXTRAS = {
 }
 """What each extra of ganengine is for."""
 INSTRUCTION_SETS = ("the baseline", "AVX2", "AVX-512")
-"""What the number of torch.ops.ganengine.set_isa stands for."""
+"""What the number of torch.ops.ganengine.best_isa stands for."""
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GANENGINE_OPS", "GANENGINE_ALLOCATOR", "GANENGINE_CACHE")
 """Of the environment: what changes any of this."""
 
@@ -130,7 +130,7 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     elif not compiled:
         kernels = "the PyTorch references run; the reasons stand under kernels"
     elif device.type == "cpu":
-        kernels = f"compiled for {INSTRUCTION_SETS[torch.ops.ganengine.set_isa(len(INSTRUCTION_SETS) - 1)]}"
+        kernels = f"compiled for {INSTRUCTION_SETS[torch.ops.ganengine.best_isa()]}"
     else:
         kernels = "compiled for CUDA"
     unit = bfloat16_unit(device)

@@ -155,13 +155,13 @@ def kernels_pay(dtype: torch.dtype) -> bool:
 
 _FASTER = (torch.bfloat16, torch.float32)
 _AVX2 = 1
-"""As `set_isa` counts instruction sets."""
+"""As `best_isa` counts instruction sets."""
 
 
 @functools.cache
 def _faster(dtype: torch.dtype) -> bool:
     own = torch.ops.ganengine
-    return bool(own.has_amx()) if dtype == torch.bfloat16 else own.set_isa(_AVX2 + 1) == _AVX2
+    return bool(own.has_amx()) if dtype == torch.bfloat16 else own.best_isa() == _AVX2
 
 
 # ----------------------------------------------------------------------------------------------------------------

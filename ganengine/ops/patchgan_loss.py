@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from ganengine.errors import UserError
 from ganengine.ops import dispatch
 from ganengine.ops.checks import FLOATS, accumulation_dtype, check_choice, check_device, check_float, describe
-from ganengine.ops.registration import LIBRARY, below_autograd, define, differentiate, traced
+from ganengine.ops.registration import LIBRARY, below_autograd, define, differentiate, in_forward_mode, traced
 
 OP = "patchgan_loss"
 
@@ -128,7 +128,7 @@ def patchgan_loss(
     _check_maps(maps)
     numbers, samples = _targets(maps, target, mode, smoothing)
     arguments = (maps, numbers, samples, NUMBERS[mode], reduction == "mean")
-    if dispatch.takes_op(OP, maps[0].device.type):
+    if dispatch.takes_op(OP, maps[0].device.type) and not in_forward_mode():
         call = FORWARD if traced() else _above_autograd
         loss: Tensor = call(*arguments)
         return loss

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 NAMESPACE = "ganengine"
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
@@ -28,7 +29,11 @@ def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., An
     LIBRARY.impl(name, reference, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=LIBRARY)
     op: torch._ops.OpOverload = getattr(getattr(torch.ops, NAMESPACE), name).default
+    _REFERENCES[op] = reference
     return op
+
+
+_REFERENCES: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
 
 
 def set_gradient(
@@ -38,7 +43,7 @@ def set_gradient(
 
     That function does what the op does, without the way through the dispatcher to Python and back, which costs more
     than the kernel where tensors are small; tracing and transforms get the op itself. The op takes and returns its
-    tensors singly, not in a list.
+    tensors singly, not in a list. Under forward-mode differentiation the reference runs, of which torch knows it.
 
     Args:
         op: as `define` returned it.
@@ -61,6 +66,8 @@ def set_gradient(
     apply = super(torch.autograd.Function, Gradient).apply
 
     def above_autograd(*inputs: Any) -> Any:
+        if in_forward_mode():
+            return _REFERENCES[op](*inputs)
         if torch.is_grad_enabled():
             for value in inputs:
                 if isinstance(value, Tensor) and value.requires_grad:
@@ -114,10 +121,16 @@ def below_autograd(op: torch._ops.OpOverload, *inputs: Any) -> Any:
         return op(*inputs)
 
 
+def in_forward_mode() -> bool:
+    """Return whether tensors may carry tangents, of which a gradient of ours knows nothing."""
+    return bool(forward_ad._current_level >= 0)
+
+
 def traced() -> bool:
-    """Return whether a compiler, a tracer or a transform is looking on, which must see the op itself."""
+    """Return whether a compiler, a tracer, a transform or forward mode is looking on, which must see the op itself."""
     return (
         torch.compiler.is_compiling()
+        or in_forward_mode()
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
     )

@@ -54,7 +54,7 @@ def test_fast_paths_agree_with_torch_and_the_kernels(found: dict[str, Any]) -> N
         assert found["fast_paths"]["bfloat16"]["used"] == (found["precision_auto"]["cpu"] == "bf16")
         if compiled:  # torch's own kernels need no more of a set than ours
             sets = {"DEFAULT": 0, "AVX2": 1, "AVX512": 2}
-            mine = torch.ops.ganengine.set_isa(2)
+            mine = torch.ops.ganengine.best_isa()
             assert found["fast_paths"]["fused ops"]["what"].endswith(doctor.INSTRUCTION_SETS[mine])
             assert mine >= sets.get(found["cpu_capability"], 0)
     assert "Adam" in found["fast_paths"]["fused optimizers"]["what"]
