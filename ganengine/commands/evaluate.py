@@ -75,7 +75,7 @@ class _Options:
     device: str = "auto"
     """cpu, cuda, cuda:1 ...; auto: a GPU where there is one."""
     precision: Precision = "fp32"
-    """in fp32 batch mates change a picture by rounding at most; bf16 and auto are faster and coarser."""
+    """In fp32 batch mates change a picture by rounding at most; bf16 and auto are faster and coarser."""
     json: bool = False
     """Print one JSON object."""
 

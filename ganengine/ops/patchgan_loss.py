@@ -128,8 +128,8 @@ def patchgan_loss(
     _check_maps(maps)
     numbers, samples = _targets(maps, target, mode, smoothing)
     arguments = (maps, numbers, samples, NUMBERS[mode], reduction == "mean")
-    if dispatch.takes_op(OP, maps[0].device.type) and not in_forward_mode():
-        call = FORWARD if traced() else _above_autograd
+    if dispatch.takes_op(OP, maps[0].device.type):
+        call = FORWARD if traced() else _recorded
         loss: Tensor = call(*arguments)
         return loss
     return reference(*arguments)
@@ -229,7 +229,7 @@ class _Gradient(torch.autograd.Function):
         return None, *(BACKWARD(*arguments) if torch.is_grad_enabled() else below_autograd(BACKWARD, *arguments))
 
 
-def _above_autograd(maps: Sequence[Tensor], *arguments: Any) -> Tensor:
+def _recorded(maps: Sequence[Tensor], *arguments: Any) -> Tensor:
     loss: Tensor
     if torch.is_grad_enabled():
         for logits in maps:
@@ -238,6 +238,10 @@ def _above_autograd(maps: Sequence[Tensor], *arguments: Any) -> Tensor:
                 return loss
     loss = below_autograd(FORWARD, maps, *arguments)
     return loss
+
+
+def _above_autograd(maps: Sequence[Tensor], *arguments: Any) -> Tensor:
+    return reference(maps, *arguments) if in_forward_mode() else _recorded(maps, *arguments)
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 NAMESPACE = "ganengine"
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
+_REFERENCES: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
 
 
 def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., Any]) -> torch._ops.OpOverload:
@@ -31,9 +32,6 @@ def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., An
     op: torch._ops.OpOverload = getattr(getattr(torch.ops, NAMESPACE), name).default
     _REFERENCES[op] = reference
     return op
-
-
-_REFERENCES: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
 
 
 def set_gradient(
@@ -65,17 +63,18 @@ def set_gradient(
     # The engine's own apply: torch's wrapper around it serves functorch's transforms, which get the op itself.
     apply = super(torch.autograd.Function, Gradient).apply
 
-    def above_autograd(*inputs: Any) -> Any:
-        if in_forward_mode():
-            return _REFERENCES[op](*inputs)
+    def recorded(*inputs: Any) -> Any:
         if torch.is_grad_enabled():
             for value in inputs:
                 if isinstance(value, Tensor) and value.requires_grad:
                     return apply(*inputs)  # type: ignore[no-untyped-call]
         return below_autograd(op, *inputs)
 
+    def above_autograd(*inputs: Any) -> Any:
+        return _REFERENCES[op](*inputs) if in_forward_mode() else recorded(*inputs)
+
     def call(*inputs: Any) -> Any:
-        return op(*inputs) if traced() else above_autograd(*inputs)
+        return op(*inputs) if traced() else recorded(*inputs)
 
     LIBRARY.impl(op._schema.name.partition("::")[2], above_autograd, "Autograd")  # type: ignore[no-untyped-call]
     return call

@@ -54,7 +54,12 @@ CASES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     ),
     "maxout": (lambda h, bias: ops.maxout(h, bias, 3), [(4, 12), (12,)]),
     "patchgan_loss": (lambda a, b: ops.patchgan_loss([a, b], 1.0), [(4, 1, 9, 9), (4, 1, 5, 5)]),
+    "patchgan_loss_op": (
+        lambda a, b: torch.ops.ganengine.patchgan_loss([a, b], [1.0, 0.0], None, 0, True),
+        [(4, 1, 9, 9), (4, 1, 5, 5)],
+    ),
     "patchgan_loss_few": (lambda a: ops.patchgan_loss(a, 1.0), [(4, 1)]),
+    "im2col": (lambda x: ops.im2col(x, (3, 3), (1, 1), (1, 1), (8, 8)), [(4, 8, 8, 6)]),
     "merged_kernels": (lambda weight: ops.merged_kernels(weight, False), [(8, 6, 3, 3)]),
     "over_sigma": (lambda weight: ops.over_sigma(weight, torch.ones(8), torch.ones(6)), [(8, 6)]),
 }
