@@ -568,7 +568,7 @@ def test_batch_mates_have_a_say_in_training_alone(
 
 
 @pytest.mark.usefixtures("in_float32")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")  # deprecated; with what else it calls
 def test_a_tracer_sees_torchs_own_layer() -> None:
     layer = made(nn.Conv2d(16, 24, 3, padding=1))
     x = drawn(2, 16, 12, 12)
