@@ -98,8 +98,6 @@ class RunOptions(Budget):
     """auto: on the CPU, channels-last, torch's layers take faster forms that compute the same but for rounding
     (convolutions as products of tiles or patches, joined with activations, reflections and resampling; norms joined
     with activations); plain: as torch has them."""
-    load_ahead: Literal["auto", "on", "off"] = "auto"
-    """Assemble batches beside the step; off: at its beginning. auto: off for ranks that have one core each, on else."""
     checkpoint_activations: bool = False
     """Save memory: keep only what goes into each block of a network, and compute the rest again for the gradients."""
 

@@ -32,8 +32,6 @@ class Hardware:
     precision: str
     """`fp32`, `bf16` or `fp16`, never `auto`."""
     channels_last: bool
-    load_ahead: bool
-    """Whether batches are assembled beside the step."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -62,14 +60,7 @@ def choose(options: RunOptions) -> Hardware:
         precision = "bf16" if fast_bfloat16(device) else "fp32"
     elif precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16: expected a GPU for float16 training, got the CPU. Use bf16 or fp32.")
-    return Hardware(device, threads, precision, options.channels_last != "off", _load_ahead(options, device))
-
-
-def _load_ahead(options: RunOptions, device: torch.device) -> bool:
-    """Where a rank has one core, its batches take the step's time whenever they are made; made at the same point of
-    the step by all, no rank waits at a message for another's."""
-    alone = ranks.world() == 1 or device.type != "cpu" or cores() // ranks.on_this_machine()[1] > 1
-    return alone if options.load_ahead == "auto" else options.load_ahead == "on"
+    return Hardware(device, threads, precision, options.channels_last != "off")
 
 
 def choose_device(name: str) -> torch.device:

@@ -210,7 +210,6 @@ class RunFolder:
             "threads": hardware.threads,
             "precision": hardware.precision,
             "channels_last": hardware.channels_last,
-            "load_ahead": hardware.load_ahead,
             "allocator": keep_freed_memory(),
             **notes,
         }

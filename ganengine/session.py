@@ -28,8 +28,8 @@ from ganengine.trainer import Trainer
 from ganengine.variant import Variant
 
 FREE = (
-    "data", "bad-images", "device", "threads", "precision", "load-ahead", "init-from", "tick-every",
-    "checkpoint-every", "keep-checkpoints", "preview", "max-steps", "max-images", "max-minutes",
+    "data", "bad-images", "device", "threads", "precision", "init-from", "tick-every", "checkpoint-every",
+    "keep-checkpoints", "preview", "max-steps", "max-images", "max-minutes",
 )  # fmt: skip
 """Options that may change in the middle of a run: they bend no number of it, or something else warns of them."""
 
@@ -49,11 +49,7 @@ class Session:
             self.display.note(note)
         # In the memory format of the networks, so that a step has nothing to copy.
         self.loader = Loader(
-            self.dataset,
-            data_options(options),
-            channels_last=hardware.channels_last,
-            ahead=hardware.load_ahead,
-            on_bad=self._tell_bad,
+            self.dataset, data_options(options), channels_last=hardware.channels_last, on_bad=self._tell_bad
         )
         try:
             self.trainer = Trainer(settings, self.dataset, self.loader, hardware, registry(), self.display)
@@ -166,12 +162,11 @@ class Session:
         kept = f", activations of {again} blocks computed again" if again else ""
         several = f"{notes['ranks']} ranks (messages by {notes['messages']}), each on " if notes["messages"] else ""
         layout = "channels-last" if hardware.channels_last else "contiguous"
-        loading = "" if hardware.load_ahead else ", batches assembled at the beginning of a step"
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "
             f"parameters {sizes}\n{several}{hardware.device}, {hardware.threads} thread(s), "
             f"{hardware.precision}, {layout}, ops {notes['ops']}, batch {batch}, "
-            f"horizon {self.trainer.horizon} images, {keep_freed_memory()}{kept}{loading}"
+            f"horizon {self.trainer.horizon} images, {keep_freed_memory()}{kept}"
         )
 
     def nothing_left(self, budget: Budget) -> str:

@@ -34,7 +34,7 @@ def sampler(precision: str = "bf16", seed: int = 0) -> Sampler:
     network = nn.Conv2d(3, 1, 3, padding=1, bias=False)
     with torch.no_grad():
         network.weight.copy_(torch.randn(network.weight.shape, generator=torch.Generator().manual_seed(0)))
-    return Sampler({"G": network}, {}, Hardware(CPU, 1, precision, True, True), seed, Progress(1, 4, 100, 0, 4))
+    return Sampler({"G": network}, {}, Hardware(CPU, 1, precision, True), seed, Progress(1, 4, 100, 0, 4))
 
 
 def paint(step: Step, x: Tensor, factor: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, position), assembled ahead of the step by a background thread, or in it."""
+"""Batches as a pure function of (seed, position), assembled ahead of the step by a background thread."""
 
 from __future__ import annotations
 
@@ -65,7 +65,6 @@ class Loader:
         options: sizes, mirroring, seed, the bound on memory, and what to do with unreadable pictures.
         device: where batches go.
         channels_last: memory format of the pictures.
-        ahead: whether threads assemble the next batches while the caller does something else; if not, `draw` does all.
         on_bad: called once for each unreadable picture with (path, reason), inside `draw`.
     """
 
@@ -76,14 +75,12 @@ class Loader:
         device: torch.device | str = "cpu",
         *,
         channels_last: bool = False,
-        ahead: bool = True,
         on_bad: Callable[[str, str], None] | None = None,
     ) -> None:
         self.dataset = dataset
         self.options = options
         self.device = torch.device(device)
         self.channels_last = channels_last
-        self.ahead = ahead
         self.waited_s = 0.0
         """Seconds that `draw` had to wait for a batch so far."""
         self.bad: dict[str, str] = dict(dataset.bad)
@@ -107,7 +104,7 @@ class Loader:
         self.close()
 
     def draw(self, position: int, count: int, *, size: int | None = None, rank: int = 0, world: int = 1) -> Batch:
-        """Return samples `position` to `position + count` of the stream; ahead, the next such batch is begun at once.
+        """Return samples `position` to `position + count` of the stream; the next such batch is begun at once.
 
         Args:
             position: images drawn so far, over all ranks.
@@ -121,16 +118,13 @@ class Loader:
         """
         self.dataset.check_batch(1)
         request = Request(position, count, size or self.options.size, rank, world)
-        following = [replace(request, position=position + k * count) for k in range(1, AHEAD + 1) if self.ahead]
+        following = [replace(request, position=position + k * count) for k in range(1, AHEAD + 1)]
         for stale in self._pending.keys() - {request, *following}:
             self._pending.pop(stale).cancel()
         started = time.perf_counter()
-        if self.ahead:
-            future = self._begin(request)
-            del self._pending[request]
-            batch = future.result()
-        else:
-            batch = self._assemble(request)
+        future = self._begin(request)
+        del self._pending[request]
+        batch = future.result()
         self.waited_s += time.perf_counter() - started
         for guess in following:
             self._begin(guess)
@@ -139,8 +133,7 @@ class Loader:
 
     def prefetch(self, position: int, count: int, *, size: int | None = None, rank: int = 0, world: int = 1) -> None:
         """Begin to assemble a batch; a hint before the first draw, or where draws do not follow one another."""
-        if self.ahead:
-            self._begin(Request(position, count, size or self.options.size, rank, world))
+        self._begin(Request(position, count, size or self.options.size, rank, world))
 
     def fixed(self, split: str, n: int, *, size: int | None = None) -> Batch:
         """Return the first `n` readable samples of a split, or as many as it has, without jitter or mirroring.
@@ -176,7 +169,7 @@ class Loader:
         self._assembler.shutdown(cancel_futures=True)
         self._decoders.shutdown(cancel_futures=True)
 
-    # What follows runs in the background, where batches are assembled ahead.
+    # What follows runs in the background.
 
     def _begin(self, request: Request) -> Future[Batch]:
         if request not in self._pending:
@@ -186,9 +179,9 @@ class Loader:
     def _assemble(self, request: Request) -> Batch:
         try:
             return self._assembled(request)
-        except (GanengineError, KeyboardInterrupt):  # Ctrl-C arrives where no thread assembles
+        except GanengineError:
             raise
-        except BaseException as error:  # in a thread a SystemExit ends nothing
+        except BaseException as error:  # in this thread a SystemExit ends nothing, and Ctrl-C never arrives
             place = traceback.extract_tb(error.__traceback__)[-1]
             what = " ".join(f"{type(error).__name__}: {error}".split())
             raise DataError(
@@ -233,8 +226,7 @@ class Loader:
         """Return which samples of the data these turns are, and by field their values, cropped and mirrored."""
         kept = stream.holds((index for _, index in turns), self.options.read_size(size))
         # Threads only where there is something to decode: handing over a sample costs more than cropping it.
-        many = self._decoders.map if self.ahead and not kept else map
-        results = list(many(partial(self._sample, stream, size), turns))
+        results = list((map if kept else self._decoders.map)(partial(self._sample, stream, size), turns))
         columns = {name: [sample[name] for _, sample in results] for name in stream.dataset.spec.fields}
         return [chosen for chosen, _ in results], columns
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import Future
 
 import numpy as np
@@ -91,22 +90,6 @@ def test_any_split_into_batches_gives_the_same_stream(stream, counts, start):
             if position + count <= 50:
                 assert same(loader.draw(position, count), stream.narrow(position, count))
             position += count
-
-
-def test_without_threads_the_same_batches_are_made_when_they_are_asked_for(stream):
-    class Here(Maps):
-        def read(self, split, index, size):
-            assert threading.current_thread() is threading.main_thread()
-            return super().read(split, index, size)
-
-    data = Here()
-    with Loader(data, options(memory_mib=0, cache_mib=0), ahead=False) as loader:
-        loader.prefetch(0, 3)
-        assert data.reads == 0
-        for drawn, (position, count) in ((3, (0, 3)), (8, (3, 5)), (18, (40, 10)), (19, (8, 1))):
-            assert same(loader.draw(position, count), stream.narrow(position, count))
-            assert data.reads == drawn
-    assert loader.waited_s > 0
 
 
 @settings(deadline=None, max_examples=40)
@@ -206,13 +189,12 @@ def test_no_good_picture_at_all():
             loader.fixed("train", 2)
 
 
-@pytest.mark.parametrize("ahead", [True, False])
-def test_an_exception_in_the_data_surfaces_in_draw(ahead):
+def test_an_exception_in_the_background_surfaces_in_draw():
     class Broken(Maps):
         def read(self, split, index, size):
             raise RuntimeError("a bug in a plugin")
 
-    with Loader(Broken(), options(), ahead=ahead) as loader:
+    with Loader(Broken(), options()) as loader:
         for position in (0, 1):
             with pytest.raises(DataError, match=r"a bug in a plugin \(.*test_loader.py, line \d+, in read"):
                 loader.draw(position, 1)
