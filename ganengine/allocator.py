@@ -12,6 +12,8 @@ import os
 import platform
 from functools import cache
 
+from ganengine.errors import UserError
+
 SWITCH = "GANENGINE_ALLOCATOR"
 
 # Numbers of parameters in glibc's malloc.h.
@@ -26,8 +28,14 @@ def keep_freed_memory() -> str:
     """Tell malloc to keep what is freed; return what became of it, for the log.
 
     `GANENGINE_ALLOCATOR=system` leaves malloc alone, and so do malloc's own variables (MALLOC_..., GLIBC_TUNABLES).
+
+    Raises:
+        UserError: that variable holds something else than `auto` or `system`.
     """
-    if os.environ.get(SWITCH) == "system":
+    stated = os.environ.get(SWITCH) or "auto"
+    if stated not in ("auto", "system"):
+        raise UserError(f"{SWITCH}: expected auto or system, got {stated!r}.")
+    if stated == "system":
         return f"as the system has it ({SWITCH}=system)"
     theirs = next((name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"), None)
     if theirs:

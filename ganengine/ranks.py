@@ -332,7 +332,7 @@ def _stated(name: str, otherwise: int) -> int:
 
 
 def _patience() -> float:
-    value = os.environ.get(TIMEOUT, str(PATIENCE_S))
+    value = os.environ.get(TIMEOUT) or str(PATIENCE_S)
     try:
         seconds = float(value)
     except ValueError:

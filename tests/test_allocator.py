@@ -51,5 +51,19 @@ def test_it_can_be_switched_off() -> None:
     assert looked_at(GANENGINE_ALLOCATOR="system") == [told, "1", "0"]
 
 
+def test_set_to_nothing_is_not_set() -> None:
+    assert looked_at(GANENGINE_ALLOCATOR="") == ["freed memory is kept", "0", "1"]
+
+
+def test_another_word_is_refused() -> None:
+    command = [sys.executable, "-m", "ganengine", "doctor"]
+    done = subprocess.run(
+        command, env={**os.environ, "GANENGINE_ALLOCATOR": "sytem"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "GANENGINE_ALLOCATOR: expected auto or system, got 'sytem'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_malloc_s_own_variables_go_first() -> None:
     assert looked_at(MALLOC_TRIM_THRESHOLD_="1000000")[0] == "as MALLOC_TRIM_THRESHOLD_ says"

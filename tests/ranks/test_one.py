@@ -162,3 +162,18 @@ def test_an_environment_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, nam
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=told.replace(".", r"\.")), ranks.group():
         pass
+
+
+@pytest.mark.parametrize(("stated", "seconds"), [(None, 600.0), ("", 600.0), ("20", 20.0), ("0.5", 0.5)])
+def test_how_long_a_rank_waits(stated: str | None, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ranks.TIMEOUT, raising=False)
+    if stated is not None:
+        monkeypatch.setenv(ranks.TIMEOUT, stated)
+    assert ranks._patience() == seconds
+
+
+@pytest.mark.parametrize("stated", ["0", "-1", "nan", "inf", "soon"])
+def test_a_rank_cannot_wait_so(stated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ranks.TIMEOUT, stated)
+    with pytest.raises(UserError, match=f"GANENGINE_RANK_TIMEOUT: expected seconds above 0, got '{stated}'"):
+        ranks._patience()
