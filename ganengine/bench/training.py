@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -51,22 +50,10 @@ class Side(Protocol):
         """Return what is told once, at the end."""
 
 
-def _at_each_place(narrow: Tensor, weight: Tensor) -> int:
-    return 2 * len(narrow) * narrow.shape[2] * narrow.shape[3] * weight.numel()
-
-
-FORMULAS: dict[str, Callable[..., int]] = {
-    "ganengine::convolution": lambda x, weight, *_, out_val: _at_each_place(out_val, weight),
-    "ganengine::convolution_backward": lambda y, weight, *_, out_val: _at_each_place(y, weight),
-    "ganengine::convolution_weights": lambda x, y, *_, out_val: _at_each_place(y, out_val),
-}
-"""Multiplications and additions of our own ops, by what they take and give."""
-
-
 class Arithmetic(TorchDispatchMode):
     """Counts the multiplications and additions of convolutions and matrix products within it, those of gradients too.
 
-    The formulas are torch's, and FORMULAS for our own ops that multiply. Torch's FlopCounterMode also tells in which
+    The formulas are torch's, and those by which our ops are declared. Torch's FlopCounterMode also tells in which
     module, by hooks that fail where a loss calls `autograd.grad`, as gradient penalties do.
     """
 
@@ -78,7 +65,7 @@ class Arithmetic(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        formula = FORMULAS.get(func.name()) or flop_registry.get(func._overloadpacket)
+        formula = flop_registry.get(func._overloadpacket)
         if formula is None:
             with self:  # inference mode hands over whole layers: their parts count
                 result = func.decompose(*args, **named)

@@ -16,6 +16,7 @@ derivative, by a gate, as the kernel writes.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -310,6 +311,11 @@ def _fake_bias(y: Tensor) -> Tensor:
     return y.new_empty(y.shape[1], dtype=accumulation_dtype(y.dtype))
 
 
+def _arithmetic(narrow: Sequence[int], weight: Sequence[int]) -> int:
+    """At each place of the narrow side each weight multiplies and adds once."""
+    return 2 * narrow[0] * narrow[2] * narrow[3] * math.prod(weight)
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     taken, weight, ctx.bias, ctx.stride, ctx.padding, *_, ctx.reflect, ctx.slope, gate = inputs
     ctx.save_for_backward(taken, weight, gate)
@@ -384,18 +390,21 @@ FORWARD = define(
     " Tensor? gate) -> Tensor",
     reference=reference,
     fake=_fake,
+    arithmetic=lambda x, weight, *_, out_shape: _arithmetic(out_shape, weight),
 )
 BACKWARD = define(
     "convolution_backward(Tensor y, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] sides,"
     " bool reflect, float slope, Tensor? gate) -> Tensor",
     reference=reference_backward,
     fake=_fake_backward,
+    arithmetic=lambda y, weight, *_, out_shape: _arithmetic(y, weight),
 )
 WEIGHTS = define(
     "convolution_weights(Tensor x, Tensor y, int[] stride, int[] padding, int[] kernel, bool reflect, float x_slope,"
     " float y_slope) -> Tensor",
     reference=reference_weights,
     fake=_fake_weights,
+    arithmetic=lambda x, y, *_, out_shape: _arithmetic(y, out_shape),
 )
 BIAS = define("convolution_bias(Tensor y) -> Tensor", reference=reference_bias, fake=_fake_bias)
 call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)

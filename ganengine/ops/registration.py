@@ -11,19 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils.flop_counter import register_flop_formula
 
 NAMESPACE = "ganengine"
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
 _REFERENCES: dict[torch._ops.OpOverload, Callable[..., Any]] = {}
 
 
-def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., Any]) -> torch._ops.OpOverload:
+def define(
+    schema: str,
+    *,
+    reference: Callable[..., Any],
+    fake: Callable[..., Any],
+    arithmetic: Callable[..., int] | None = None,
+) -> torch._ops.OpOverload:
     """Declare an op by its schema and return it.
 
     Args:
         schema: "name(arguments) -> results", functional: no argument is changed, no result shares memory with one.
         reference: plain PyTorch. It serves every device for which no kernel is registered.
         fake: makes results of the right shape, dtype and strides, for tracing.
+        arithmetic: its multiplications and additions, for torch's FlopCounterMode: from the arguments, shapes in place
+            of tensors, and `out_shape`. None: not counted, as torch counts products of matrices and convolutions alone.
     """
     name = schema.partition("(")[0]
     LIBRARY.define(schema)  # type: ignore[no-untyped-call]
@@ -31,6 +40,8 @@ def define(schema: str, *, reference: Callable[..., Any], fake: Callable[..., An
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=LIBRARY)
     op: torch._ops.OpOverload = getattr(getattr(torch.ops, NAMESPACE), name).default
     _REFERENCES[op] = reference
+    if arithmetic is not None:
+        register_flop_formula(op._overloadpacket)(arithmetic)
     return op
 
 

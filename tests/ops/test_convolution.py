@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from ganengine.ops import dispatch, registration
 from ganengine.ops.convolution import (
@@ -538,6 +539,24 @@ def spoiled_places(case: Case, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tenso
 
 
 @needs_kernel
+@pytest.mark.parametrize("transposed", [False, True])
+def test_torchs_counter_counts_the_arithmetic(transposed: bool) -> None:
+    """Twice 27 x 5 weights at 5 x 8 places of two samples: the layer, its data gradient and its weight gradient."""
+    wide, narrow = torch.randn(2, 3, 9, 8), torch.randn(2, 5, 5, 8)
+    x, weight = (narrow if transposed else wide).requires_grad_(), torch.randn(5, 3, 3, 3, requires_grad=True)
+    form = ((2, 1), (1, 1))
+    with FlopCounterMode(display=False) as own:
+        if transposed:
+            convolution_backward(x, weight, None, *form, (9, 8)).sum().backward()
+        else:
+            convolution(x, weight, None, *form).sum().backward()
+    with FlopCounterMode(display=False) as theirs:
+        (F.conv_transpose2d if transposed else F.conv2d)(x, weight, None, *form).sum().backward()
+    once = 2 * (27 * 5) * (5 * 8) * 2
+    assert own.get_total_flops() == 3 * once
+    assert theirs.get_total_flops() == 3 * once
+
+
 @pytest.mark.parametrize("place", [0, -1])
 @pytest.mark.parametrize("name", SPOILED)
 @pytest.mark.parametrize("bad", BAD)
