@@ -313,10 +313,12 @@ def _listening() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        told = _line(error)
+        # Only our own messages know that a rank has ended; torch's tell of a connection, or of nothing.
+        why = "it has ended" if "has ended" in told else f"it has ended, or was not heard of for {_patience():g} s"
         raise TrainingError(
-            f"Another of the {_world} ranks was lost: rank {_rank} heard nothing from it for {_patience():g} s, or it "
-            f"has ended ({_line(error):.120}). All checkpoints are whole: resume the run, with as many ranks as there "
-            "are."
+            f"Another of the {_world} ranks was lost: {why} (rank {_rank}: {told:.120}). All checkpoints are whole: "
+            "resume the run, with as many ranks as there are."
         ) from error
 
 

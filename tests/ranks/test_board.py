@@ -173,5 +173,5 @@ def test_processes_share_a_board_and_leave_no_file() -> None:
 def test_the_end_of_a_process_is_seen_at_once() -> None:
     left, nothing = two("leave")
     assert "Another of the 2 ranks was lost" in left
-    assert "rank 1 has ended" in left
+    assert "it has ended (rank 0: board_sum: rank 1 has ended)" in left
     assert nothing == ""
