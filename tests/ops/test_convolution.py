@@ -538,7 +538,6 @@ def spoiled_places(case: Case, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tenso
     return [((~t.isfinite()).any(1), (s > 0).any(1)) for t, s in zip(made, (seen, wide), strict=True)]
 
 
-@needs_kernel
 @pytest.mark.parametrize("transposed", [False, True])
 def test_torchs_counter_counts_the_arithmetic(transposed: bool) -> None:
     """Twice 27 x 5 weights at 5 x 8 places of two samples: the layer, its data gradient and its weight gradient."""
@@ -557,6 +556,7 @@ def test_torchs_counter_counts_the_arithmetic(transposed: bool) -> None:
     assert theirs.get_total_flops() == 3 * once
 
 
+@needs_kernel
 @pytest.mark.parametrize("place", [0, -1])
 @pytest.mark.parametrize("name", SPOILED)
 @pytest.mark.parametrize("bad", BAD)

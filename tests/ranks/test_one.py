@@ -152,8 +152,10 @@ def test_torchs_own_norms_take_part_and_so_do_their_copies() -> None:
     ("name", "value", "told"),
     [
         ("WORLD_SIZE", "two", "WORLD_SIZE: expected a whole number, as torchrun sets it; got 'two'"),
-        (ranks.TIMEOUT, "soon", f"{ranks.TIMEOUT}: expected seconds above 0, got 'soon'"),
-        (ranks.TIMEOUT, "-1", f"{ranks.TIMEOUT}: expected seconds above 0, got '-1'"),
+        *[
+            (ranks.TIMEOUT, stated, f"{ranks.TIMEOUT}: expected seconds above 0, got '{stated}'")
+            for stated in ("soon", "-1", "0", "nan", "inf")
+        ],
         ("RANK", "", "expected 2 processes that find each other"),
     ],
 )
@@ -170,10 +172,3 @@ def test_how_long_a_rank_waits(stated: str | None, seconds: float, monkeypatch: 
     if stated is not None:
         monkeypatch.setenv(ranks.TIMEOUT, stated)
     assert ranks._patience() == seconds
-
-
-@pytest.mark.parametrize("stated", ["0", "-1", "nan", "inf", "soon"])
-def test_a_rank_cannot_wait_so(stated: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ranks.TIMEOUT, stated)
-    with pytest.raises(UserError, match=f"GANENGINE_RANK_TIMEOUT: expected seconds above 0, got '{stated}'"):
-        ranks._patience()
