@@ -28,7 +28,9 @@ def adopt(network: nn.Module) -> int:
         if kind in SWAPS:
             module.__class__ = SWAPS[kind]
         elif parametrize.is_parametrized(module) and kind.__bases__[0] in SWAPS:
-            kind.__bases__ = (SWAPS[kind.__bases__[0]],)  # a class of its own for each parametrized module
+            # Not by that class's bases: torch makes one for each parametrized module, but deep copies share it.
+            members = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+            module.__class__ = type(kind.__name__, (SWAPS[kind.__bases__[0]],), members)
         else:
             continue
         count += 1

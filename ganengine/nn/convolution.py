@@ -106,7 +106,8 @@ class Conv2d(nn.Conv2d):
             slope: of an activation in front of the convolution, below 0: 0 ReLU, 1 none.
             reflect: rows and columns of x's reflection that are put around it first, for a layer without padding.
         """
-        if self.in_channels == 1 and x.dim() == 4 and x.shape[1] == 1 and x.is_contiguous():
+        grey = self.in_channels == 1 and isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] == 1
+        if grey and x.is_contiguous():
             x = x.view(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)  # strides that say so: ganengine.layout
         if _applies(self, x) and not isinstance(self.padding, str):
             k, s, p = self.kernel_size, self.stride, reflect or self.padding
@@ -179,7 +180,8 @@ def scattering(kernel: _Pair, stride: _Pair, padding: _Pair, beyond: _Pair, x: T
 
 def _applies(module: Any, x: Tensor) -> bool:
     return (
-        not traced()
+        isinstance(x, Tensor)  # torch.fx traces with proxies, which have no answers to what follows
+        and not traced()
         and x.device.type == "cpu"
         and x.is_floating_point()
         and x.dim() == 4

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.fx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from ganengine.layout import channels_last
 from ganengine.nn import convolution, preact_conv2d, spectral_norm
@@ -152,6 +154,38 @@ def test_normalised_layers_and_copies_are_taken_too() -> None:
         assert isinstance(each[2], ConvTranspose2d)
     assert set(network.state_dict()) == set(copied.state_dict())
     assert adopt(nn.Conv3d(1, 1, 1)) == 0
+
+
+def test_copies_are_adopted_without_the_original() -> None:
+    """Deep copies share the class that torch makes for a parametrized layer."""
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(3, 2, 3))
+    spectral_norm(network, torch.Generator().manual_seed(0))
+    network.eval()
+    copied, x = copy.deepcopy(network), torch.randn(2, 2, 6, 6)
+    classes, expected = [type(layer) for layer in network], network(x)
+    assert adopt(copied) == 3
+    assert [type(layer) for layer in network] == classes
+    assert not any(isinstance(layer, (Conv2d, ConvTranspose2d)) for layer in network)
+    assert [isinstance(layer, kind) for layer, kind in zip(copied, (Conv2d, ConvTranspose2d), strict=True)] == [
+        True
+    ] * 2
+    torch.testing.assert_close(copied(x), expected)
+    for layer in copied:
+        parametrize.remove_parametrizations(layer, "weight")
+        layer._forward_pre_hooks.clear()
+    assert [type(layer) for layer in copied] == [Conv2d, ConvTranspose2d]
+    torch.testing.assert_close(copied(x), expected)
+    assert torch.equal(network(x), expected)  # which still has its parametrizations
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_torch_fx_traces_networks_with_these_layers(grey: bool) -> None:
+    colours = 1 if grey else 3
+    network = nn.Sequential(nn.Conv2d(colours, 4, 3), nn.LeakyReLU(0.2), nn.ConvTranspose2d(4, 3, 3), nn.ReLU())
+    adopt(network)
+    x = torch.randn(2, colours, 6, 6)
+    traced = torch.fx.symbolic_trace(network)
+    torch.testing.assert_close(traced(x), network(x))
 
 
 def test_what_is_left_to_torch() -> None:
