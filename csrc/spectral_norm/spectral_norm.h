@@ -8,6 +8,7 @@ namespace ganengine::spectral_norm {
 constexpr const char* kOp = "spectral_norm";
 constexpr const char* kBackwardOp = "spectral_norm_backward";
 constexpr const char* kIterateOp = "spectral_norm_iterate";
+constexpr const char* kNextOp = "spectral_norm_next";
 
 // The axis of outputs lies somewhere between the others: memory is [before, outputs, after].
 struct Problem {

@@ -1,4 +1,5 @@
-// spectral_norm on the CPU: a step of the power iteration, the normalised weight and its gradient, each in one call.
+// spectral_norm on the CPU: a step of the power iteration, the normalised weight, both together, and the gradient, each
+// in one call.
 // Weights are small; what they cost is the way to a kernel, which plain operations go two dozen times.
 #include "spectral_norm/spectral_norm.h"
 
@@ -183,32 +184,65 @@ void check_vectors(const char* op, const Problem& p, const Tensor& weight, const
   if (v != nullptr) check_tensor(op, "v", *v, {p.rest()}, weight.scalar_type(), weight);
 }
 
+// A step of the power iteration from `before`: u, v, and sigma = u^T W v.
+template <typename A>
+A iterate(const Table<A>& table, const Layout& layout, const A* weight, const A* before, double eps, A* u, A* v) {
+  const Problem& p = layout.problem;
+  std::vector<A> lying = transposed_product(table, p, weight, before);
+  normalise(table, lying.data(), p.rest(), eps);
+  if (layout.ordered()) {
+    std::copy(lying.begin(), lying.end(), v);
+  } else {
+    layout.each([&](int64_t i, int64_t at) { v[at] = lying[i]; });
+  }
+  const std::vector<A> found = product(table, p, weight, lying.data());
+  std::copy(found.begin(), found.end(), u);
+  normalise(table, u, p.outputs, eps);
+  return table.dot(u, found.data(), p.outputs);
+}
+
+template <typename A>
+void divide(const Table<A>& table, const Problem& p, const A* weight, A sigma, A* y) {
+  parallel_for(p.numel(), kThreadElements,
+               [&](int64_t begin, int64_t end) { table.scale(weight + begin, 1 / sigma, y + begin, end - begin); });
+}
+
 std::tuple<Tensor, Tensor> iterate_cpu(const Tensor& weight_any,  // any shape, outputs along one axis
                                        const Tensor& u_any,       // [outputs]
                                        int64_t axis, double eps) {
-  const Tensor weight = gapless(weight_any);
+  const Tensor weight = gapless(weight_any), before = dense(u_any);
   const Layout layout(kIterateOp, weight, axis);
   const Problem& p = layout.problem;
-  check_vectors(kIterateOp, p, weight, u_any, nullptr);
-  const Tensor before = dense(u_any);
+  check_vectors(kIterateOp, p, weight, before, nullptr);
   const Tensor u = empty_dense({p.outputs}, weight.scalar_type()), v = empty_dense({p.rest()}, weight.scalar_type());
+  by_type(weight, [&](auto type) {
+    using A = decltype(type);
+    iterate(Table<A>{}, layout, static_cast<const A*>(weight.const_data_ptr()),
+            static_cast<const A*>(before.const_data_ptr()), eps, static_cast<A*>(u.mutable_data_ptr()),
+            static_cast<A*>(v.mutable_data_ptr()));
+  });
+  return {u, v};
+}
+
+// The step, and the weight over the sigma that it finds.
+std::tuple<Tensor, Tensor, Tensor> next_cpu(const Tensor& weight_any,  // any shape, outputs along one axis
+                                            const Tensor& u_any,       // [outputs]
+                                            int64_t axis, double eps) {
+  const Tensor weight = gapless(weight_any), before = dense(u_any);
+  const Layout layout(kNextOp, weight, axis);
+  const Problem& p = layout.problem;
+  check_vectors(kNextOp, p, weight, before, nullptr);
+  const Tensor u = empty_dense({p.outputs}, weight.scalar_type()), v = empty_dense({p.rest()}, weight.scalar_type());
+  const Tensor y = empty_beside(weight);
   by_type(weight, [&](auto type) {
     using A = decltype(type);
     const Table<A> table;
     const A* w = static_cast<const A*>(weight.const_data_ptr());
-    std::vector<A> lying = transposed_product(table, p, w, static_cast<const A*>(before.const_data_ptr()));
-    normalise(table, lying.data(), p.rest(), eps);
-    A* to = static_cast<A*>(v.mutable_data_ptr());
-    if (layout.ordered()) {
-      std::copy(lying.begin(), lying.end(), to);
-    } else {
-      layout.each([&](int64_t i, int64_t at) { to[at] = lying[i]; });
-    }
-    std::vector<A> found = product(table, p, w, lying.data());
-    normalise(table, found.data(), p.outputs, eps);
-    std::copy(found.begin(), found.end(), static_cast<A*>(u.mutable_data_ptr()));
+    const A sigma = iterate(table, layout, w, static_cast<const A*>(before.const_data_ptr()), eps,
+                            static_cast<A*>(u.mutable_data_ptr()), static_cast<A*>(v.mutable_data_ptr()));
+    divide(table, p, w, sigma, static_cast<A*>(y.mutable_data_ptr()));
   });
-  return {u, v};
+  return {y, u, v};
 }
 
 // sigma = u^T W v.
@@ -231,9 +265,7 @@ Tensor forward_cpu(const Tensor& weight_any,  // any shape, outputs along one ax
     const Table<A> table;
     const A* w = static_cast<const A*>(weight.const_data_ptr());
     const A sigma = sigma_of(table, p, w, u, as_it_lies<A>(layout, v).data());
-    A* to = static_cast<A*>(y.mutable_data_ptr());
-    parallel_for(p.numel(), kThreadElements,
-                 [&](int64_t begin, int64_t end) { table.scale(w + begin, 1 / sigma, to + begin, end - begin); });
+    divide(table, p, w, sigma, static_cast<A*>(y.mutable_data_ptr()));
   });
   return y;
 }
@@ -295,4 +327,5 @@ STABLE_TORCH_LIBRARY_IMPL(ganengine, CPU, m) {
   m.impl("spectral_norm", TORCH_BOX(&ganengine::spectral_norm::forward_cpu));
   m.impl("spectral_norm_backward", TORCH_BOX(&ganengine::spectral_norm::backward_cpu));
   m.impl("spectral_norm_iterate", TORCH_BOX(&ganengine::spectral_norm::iterate_cpu));
+  m.impl("spectral_norm_next", TORCH_BOX(&ganengine::spectral_norm::next_cpu));
 }

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ganengine.bench.case import BOTH, FORWARD, Case, Floor, Subject
 from ganengine.layout import channels_last
-from ganengine.ops import iterated, over_sigma
+from ganengine.ops import over_next_sigma
 
 OP = "spectral_norm"
 SHAPES = ((64, 64, 3, 3), (128, 128, 3, 3), (512, 512, 3, 3), (1024, 512))
@@ -68,8 +68,7 @@ def _subject(shape: tuple[int, ...], device: torch.device) -> Subject:
         return weight / torch.dot(u, product)
 
     def fused(weight: Tensor) -> Tensor:
-        u, v = iterated(weight, start, 0, EPS)
-        return over_sigma(weight, u, v)
+        return over_next_sigma(weight, start, 0, EPS)[0]
 
     def truth(_: Tensor) -> tuple[Tensor, ...]:
         wide = weight.detach().double().requires_grad_()

@@ -12,6 +12,7 @@ matrix product 12, the data gradient 47 and 9, the layer itself 23 and 14 (docs/
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -26,10 +27,8 @@ from ganengine.ops.convolution import (
     convolution_backward,
     convolution_bias,
     convolution_weights,
-    folded,
     kernels_pay,
     reflected,
-    through_gate,
 )
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.registration import traced, wanted
@@ -74,8 +73,7 @@ class Form:
     def values_pay(self, batch: int, weights: int, dtype: torch.dtype) -> bool:
         """Whether the layer and its data gradient are faster as matrix products."""
         positions = self.places[0] * self.places[1]
-        least = VALUES_LEAST_RATIO[dtype]
-        return positions <= VALUES_MOST_POSITIONS and weights >= least * positions * batch
+        return positions <= VALUES_MOST_POSITIONS and weights >= VALUES_LEAST_RATIO[dtype] * positions * batch
 
     def weights_pay(self, batch: int, weights: int, dtype: torch.dtype) -> bool:
         """Whether the weight gradient is."""
@@ -85,11 +83,10 @@ class Form:
 
     def kernels_pay(self, batch: int, weights: int, dtype: torch.dtype) -> bool:
         """Whether our own kernels are faster than the backend."""
-        if not kernels_pay(dtype):
-            return False
         # In float32 a kernel of 1 x 1 is a product of matrices as they lie, where nothing is to be gained.
-        plain = dtype == torch.float32 and self.kernel == (1, 1)
-        return not plain and weights * self.places[0] * self.places[1] * batch >= LEAST_PRODUCTS[dtype]
+        if not kernels_pay(dtype) or (dtype == torch.float32 and self.kernel == (1, 1)):
+            return False
+        return weights * self.places[0] * self.places[1] * batch >= LEAST_PRODUCTS[dtype]
 
 
 class Conv2d(nn.Conv2d):
@@ -164,15 +161,24 @@ def takes_along(layer: nn.Module | None) -> bool:
 
 def gathering(kernel: _Pair, stride: _Pair, padding: _Pair, x: Tensor, reflect: bool = False) -> Form:
     """Return the form of a convolution of x."""
-    high, wide = x.shape[2:]
+    return _gathering(kernel, stride, padding, *x.shape[2:], reflect)
+
+
+def scattering(kernel: _Pair, stride: _Pair, padding: _Pair, beyond: _Pair, x: Tensor) -> Form:
+    """Return the form of a transposed convolution of x."""
+    return _scattering(kernel, stride, padding, beyond, *x.shape[2:])
+
+
+# Kept, as a network asks for the same ones in each pass.
+@functools.lru_cache(maxsize=1 << 10)
+def _gathering(kernel: _Pair, stride: _Pair, padding: _Pair, high: int, wide: int, reflect: bool) -> Form:
     down = (high + 2 * padding[0] - kernel[0]) // stride[0] + 1
     across = (wide + 2 * padding[1] - kernel[1]) // stride[1] + 1
     return Form(kernel, stride, padding, (0, 0), False, reflect, (down, across), (high, wide))
 
 
-def scattering(kernel: _Pair, stride: _Pair, padding: _Pair, beyond: _Pair, x: Tensor) -> Form:
-    """Return the form of a transposed convolution of x."""
-    down, across = x.shape[2:]
+@functools.lru_cache(maxsize=1 << 10)
+def _scattering(kernel: _Pair, stride: _Pair, padding: _Pair, beyond: _Pair, down: int, across: int) -> Form:
     high = (down - 1) * stride[0] - 2 * padding[0] + kernel[0] + beyond[0]
     wide = (across - 1) * stride[1] - 2 * padding[1] + kernel[1] + beyond[1]
     return Form(kernel, stride, padding, beyond, True, False, (down, across), (high, wide))
@@ -204,13 +210,13 @@ def ways_of(x: Tensor, weights: int, form: Form, training: bool) -> _Ways | None
             mates: the batch has no say, and there are no products of patches, whose rounding follows their number. By
             our own kernels it gets the same bits; the backend, which small layers are left to, may round by the batch.
     """
-    dtype = computed_in(x)
-    if len(x) == 0 or min(*form.places, *form.wide) <= 0:
+    dtype, batch = computed_in(x), x.shape[0]
+    if batch == 0 or min(*form.places, *form.wide) <= 0:
         return None
     alone = dtype == torch.float32 and not training
-    other: Way = "own" if form.kernels_pay(1 if alone else len(x), weights, dtype) else "backend"
-    values: Way = "patches" if not alone and form.values_pay(len(x), weights, dtype) else other
-    gradient: Way = "patches" if form.weights_pay(len(x), weights, dtype) else other
+    other: Way = "own" if form.kernels_pay(1 if alone else batch, weights, dtype) else "backend"
+    values: Way = "patches" if not alone and form.values_pay(batch, weights, dtype) else other
+    gradient: Way = "patches" if form.weights_pay(batch, weights, dtype) else other
     if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()):
         return None
     return values, gradient
@@ -230,37 +236,31 @@ def convolved(
 
     Gradients: any order.
     """
-    if ways != ("own", "own"):
-        x, slope = activated(x, slope), 1.0
-        if form.reflect:
-            x = reflected(x, form.padding)
-            form = gathering(form.kernel, form.stride, (0, 0), x)
-    made: Tensor = _Convolution.apply(x, weight, bias, form, computed_in(x), ways, slope)  # type: ignore[no-untyped-call]
+    if ways == ("own", "own"):
+        return _by_kernels(x.to(computed_in(x)), weight, bias, form, form.transposed, slope)
+    x = activated(x, slope)
+    if form.reflect:
+        x = reflected(x, form.padding)
+        form = gathering(form.kernel, form.stride, (0, 0), x)
+    made: Tensor = _Convolution.apply(x, weight, bias, form, computed_in(x), ways)  # type: ignore[no-untyped-call]
     return made
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution behind an activation, in given ways."""
+    """A convolution in given ways, not both our own kernels, whose ops have gradients themselves."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        form: Form,
-        dtype: torch.dtype,
-        ways: _Ways,
-        slope: float,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, dtype: torch.dtype, ways: _Ways
     ) -> Tensor:
-        ctx.form, ctx.dtype, ctx.ways, ctx.slope = form, dtype, ways, slope
+        ctx.form, ctx.dtype, ctx.ways = form, dtype, ways
         few = len(x) * form.places[0] * form.places[1] <= FULL_PRECISION_ROWS and dtype == torch.bfloat16
         ctx.inner = weight.dtype if few else dtype
         ctx.bias = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
         x = x.to(dtype)
         if ways[0] == "own":
-            return _by_kernels(x, weight, bias, form, form.transposed, slope, None)
+            return _by_kernels(x, weight, bias, form, form.transposed)
         with torch.autocast("cpu", enabled=False):
             inner = dtype if ways[0] == "backend" else ctx.inner
             ctx.cast = cast = weight.to(inner)
@@ -280,7 +280,7 @@ class _Convolution(torch.autograd.Function):
         to_x, to_weight, to_bias, *_ = wanted(ctx)
         found: list[Tensor | None] = [None, None]
         if not torch.is_grad_enabled():
-            found[0] = _data_gradient(ctx, grad, x, weight) if to_x else None
+            found[0] = _data_gradient(ctx, grad, weight) if to_x else None
             found[1] = _weight_gradient(ctx, grad, x) if to_weight else None
         left = [need and own is None for need, own in zip((to_x, to_weight), found, strict=True)]
         if any(left):
@@ -291,17 +291,14 @@ class _Convolution(torch.autograd.Function):
             None if found[0] is None else found[0].to(x.dtype),
             None if found[1] is None else found[1].to(weight.dtype),
             shift,
-            *[None] * 4,
+            *[None] * 3,
         )
 
 
-def _data_gradient(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+def _data_gradient(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor | None:
     form = ctx.form
     if ctx.ways[0] == "own":
-        x = x.to(ctx.dtype)
-        gate = x if ctx.slope != 1 and not form.reflect else None
-        made = _by_kernels(grad, weight, None, form, not form.transposed, 1.0 if gate is None else ctx.slope, gate)
-        return through_gate(made, x, ctx.slope) if gate is None else made
+        return _by_kernels(grad, weight, None, form, not form.transposed)
     if ctx.ways[0] == "patches":
         with torch.autocast("cpu", enabled=False):
             grad = grad.to(ctx.inner)
@@ -311,9 +308,9 @@ def _data_gradient(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor 
 
 def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
     form, x = ctx.form, x.to(ctx.dtype)
-    (wide, narrow), slopes = ((grad, x), (1.0, ctx.slope)) if form.transposed else ((x, grad), (ctx.slope, 1.0))
+    wide, narrow = (grad, x) if form.transposed else (x, grad)
     if ctx.ways[1] == "own":
-        return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel, form.reflect, *slopes)
+        return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel)
     if ctx.ways[1] == "patches":
         with torch.autocast("cpu", enabled=False):
             return _product(wide.to(ctx.inner), narrow.to(ctx.inner), form)
@@ -323,31 +320,25 @@ def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
 def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bool]) -> tuple[Tensor | None, ...]:
     """Return gradients that can be differentiated again, and those that the backend makes as fast."""
     form = ctx.form
-    x = x.to(ctx.dtype)
     # From the weight itself, so that a second derivative leads to it.
     again = torch.is_grad_enabled() or ctx.ways[0] == "own"
-    taken, padding = activated(x, ctx.slope), form.padding
-    if form.reflect:
-        taken, padding = reflected(taken, padding), (0, 0)
     with torch.autocast("cpu", enabled=False):
         to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-            grad, taken, (weight if again else ctx.cast).to(ctx.dtype), None, form.stride, padding, (1, 1),
-            form.transposed, form.beyond, 1, (*left, False),
+            grad, x.to(ctx.dtype), (weight if again else ctx.cast).to(ctx.dtype), None, form.stride, form.padding,
+            (1, 1), form.transposed, form.beyond, 1, (*left, False),
         )  # fmt: skip
-    if to_x is not None and form.reflect:
-        to_x = folded(to_x, form.padding)
-    return None if to_x is None else through_gate(to_x, x, ctx.slope), to_weight
+    return to_x, to_weight
 
 
 def _by_kernels(
-    x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, to_wide: bool, slope: float, gate: Tensor | None
+    x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, to_wide: bool, slope: float = 1.0
 ) -> Tensor:
     # As they are kept, but for those kept in 16 bits: the op takes a weight in bfloat16 too, a bias in float32 alone.
     weight = weight if weight.dtype == torch.float32 else weight.to(torch.bfloat16)
-    bias = None if bias is None else bias.float()
+    bias = bias if bias is None or bias.dtype == torch.float32 else bias.float()
     if to_wide:
-        return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide, form.reflect, slope, gate)
-    return convolution(x, weight, bias, form.stride, form.padding, form.reflect, slope, gate)
+        return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide, form.reflect, slope)
+    return convolution(x, weight, bias, form.stride, form.padding, form.reflect, slope)
 
 
 def _backend(x: Tensor, weight: Tensor, bias: Tensor | None, form: Form) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from ganengine.ops.spectral_norm import iterated, over_sigma
+from ganengine.ops.spectral_norm import iterated, over_next_sigma, over_sigma
 
 START = 15
 """Iterations at the start, from random vectors; the paper's single one per pass then only has to follow the weight."""
@@ -40,19 +40,24 @@ class SpectralNorm(nn.Module):
         super().__init__()
         self.axis, self.eps = axis, eps
         self.track_running_stats = True
+        self.due = False
+        """Whether a pass has begun, in which u and v move as soon as its weight is looked at."""
         first = weight.detach()
         u = torch.randn(weight.shape[axis], generator=generator).to(first)
         self.register_buffer("u", F.normalize(u, dim=0, eps=eps))
         self.register_buffer("v", first.new_zeros(weight.numel() // weight.shape[axis]))
         for _ in range(START):
-            self.iterate(weight)
+            self._move(*iterated(weight, self.u, axis, eps))
 
     def forward(self, weight: Tensor) -> Tensor:
-        return over_sigma(weight, self.u, self.v, self.axis)
+        if not self.due:
+            return over_sigma(weight, self.u, self.v, self.axis)
+        self.due = False
+        y, *vectors = over_next_sigma(weight, self.u, self.axis, self.eps)
+        self._move(*vectors)
+        return y
 
-    def iterate(self, weight: Tensor) -> None:
-        """Move u and v by one power iteration."""
-        u, v = iterated(weight, self.u, self.axis, self.eps)
+    def _move(self, u: Tensor, v: Tensor) -> None:
         self.u.copy_(u)
         self.v.copy_(v)
 
@@ -77,8 +82,7 @@ def spectral_norm(network: nn.Module, generator: Generator) -> int:
 
 
 def follow(layer: Any, inputs: Any) -> None:
-    """Move the vectors of a layer's rule, before a pass in training."""
+    """Have the vectors of a layer's rule move in the pass that begins, if it is one in training."""
     # A plain function of the layer: a copy of a network copies its hooks, which must then see the copy.
     rule = layer.parametrizations.weight[0]
-    if layer.training and rule.track_running_stats:
-        rule.iterate(layer.parametrizations.weight.original)
+    rule.due = layer.training and rule.track_running_stats

@@ -15,7 +15,7 @@ from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.maxout import maxout
 from ganengine.ops.merged_kernels import merged_kernels
 from ganengine.ops.patchgan_loss import patchgan_loss
-from ganengine.ops.spectral_norm import iterated, over_sigma
+from ganengine.ops.spectral_norm import iterated, over_next_sigma, over_sigma
 
 __all__ = [
     "Kernel",
@@ -32,6 +32,7 @@ __all__ = [
     "maxout",
     "merged_kernels",
     "mode",
+    "over_next_sigma",
     "over_sigma",
     "patchgan_loss",
     "set_mode",

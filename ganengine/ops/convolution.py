@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from ganengine.errors import UserError
 from ganengine.ops.checks import accumulation_dtype, check_float, describe
 from ganengine.ops.dispatch import compiled
-from ganengine.ops.registration import define, set_gradient, traced
+from ganengine.ops.registration import define, set_gradient, traced, wanted
 
 
 def convolution(
@@ -324,7 +324,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (x, weight, gate), slope, reflect = ctx.saved_tensors, ctx.slope, ctx.reflect
     form, kernel = (ctx.stride, ctx.padding), weight.shape[2:]
-    (to_x, to_weight, to_bias), grad = ctx.needs_input_grad[:3], through_gate(grad, gate, slope)
+    (to_x, to_weight, to_bias), grad = wanted(ctx)[:3], through_gate(grad, gate, slope)
     before = slope if gate is None else 1.0
     return (
         _to_wide(grad, weight, *form, x, reflect, before) if to_x else None,
@@ -337,7 +337,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _gradient_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (y, weight, gate), slope, reflect = ctx.saved_tensors, ctx.slope, ctx.reflect
     form, kernel = (ctx.stride, ctx.padding), weight.shape[2:]
-    (to_y, to_weight, to_bias), grad = ctx.needs_input_grad[:3], through_gate(grad, gate, slope)
+    (to_y, to_weight, to_bias), grad = wanted(ctx)[:3], through_gate(grad, gate, slope)
     before = slope if gate is None else 1.0
     return (
         convolution(grad, weight, None, *form, reflect, before, None if before == 1 else y) if to_y else None,
@@ -354,7 +354,7 @@ def _save_weights(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _gradient_weights(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (x, y), form = ctx.saved_tensors, (ctx.stride, ctx.padding)
-    to_x, to_y, *_ = ctx.needs_input_grad
+    to_x, to_y, *_ = wanted(ctx)
     seen_x, seen_y, gate = activated(x, ctx.x_slope), activated(y, ctx.y_slope), None if ctx.y_slope == 1 else y
     return (
         _to_wide(seen_y, grad, *form, x, ctx.reflect, ctx.x_slope) if to_x else None,
@@ -382,7 +382,7 @@ def _to_wide(
 
 
 def _as(found: Tensor, like: Tensor) -> Tensor:
-    return found.to(like.dtype)
+    return found if found.dtype == like.dtype else found.to(like.dtype)
 
 
 FORWARD = define(

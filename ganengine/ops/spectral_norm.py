@@ -51,11 +51,31 @@ def iterated(weight: Tensor, u: Tensor, axis: int = 0, eps: float = 1e-12) -> tu
     Gradients: none. Paper: arXiv:1802.05957, algorithm 1.
     """
     axis = axis + weight.dim() if axis < 0 else axis
-    with torch.no_grad():
-        if weight.dtype not in DTYPES or traced():
-            return reference_iterate(weight, u, axis, eps)
-        found: tuple[Tensor, Tensor] = ITERATE(weight, u, axis, eps)
-        return found
+    weight, u = weight.detach(), u.detach()  # from tangents too, which no_grad lets through
+    if weight.dtype not in DTYPES or traced():
+        return reference_iterate(weight, u, axis, eps)
+    found: tuple[Tensor, Tensor] = ITERATE(weight, u, axis, eps)
+    return found
+
+
+def over_next_sigma(weight: Tensor, u: Tensor, axis: int = 0, eps: float = 1e-12) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `over_sigma` gives after one step of the power iteration from u, and u and v after that step.
+
+    Args:
+        weight, u, axis, eps: as `iterated` takes them.
+
+    Returns:
+        y: like weight, in its memory format.
+        u, v: [outputs], [rest], constants. The gradient needs them as they are: copy them rather than change them.
+
+    Gradients: any order, with respect to weight. Paper: arXiv:1802.05957, algorithm 1.
+    """
+    axis = axis + weight.dim() if axis < 0 else axis
+    if weight.dtype not in DTYPES or traced():
+        u, v = iterated(weight, u, axis, eps)
+        return reference(weight, u, v, axis), u, v
+    found: tuple[Tensor, Tensor, Tensor] = call_next(weight, u, axis, eps)
+    return found
 
 
 def reference(weight: Tensor, u: Tensor, v: Tensor, axis: int) -> Tensor:
@@ -86,6 +106,12 @@ def reference_iterate(weight: Tensor, u: Tensor, axis: int, eps: float) -> tuple
         return u / torch.linalg.vector_norm(u).clamp(min=eps), v
 
 
+def reference_next(weight: Tensor, u: Tensor, axis: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return y, the new u and v."""
+    u, v = reference_iterate(weight.detach(), u.detach(), axis, eps)
+    return reference(weight, u, v, axis), u, v
+
+
 def _matrix(weight: Tensor, axis: int) -> Tensor:
     return weight.movedim(axis, 0).unsqueeze(-1).flatten(1)  # a weight [outputs] has a rest of 1
 
@@ -106,6 +132,10 @@ def _fake_iterate(weight: Tensor, u: Tensor, axis: int, eps: float) -> tuple[Ten
     return torch.empty_like(u), u.new_empty(weight.numel() // weight.shape[axis])
 
 
+def _fake_next(weight: Tensor, u: Tensor, axis: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(weight), *_fake_iterate(weight, u, axis, eps)
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     weight, u, v, ctx.axis = inputs
     # Copies: the next pass moves u and v while this one's graph still needs them.
@@ -114,6 +144,18 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _gradient(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
     return call_backward(grad_y, *ctx.saved_tensors, ctx.axis), None, None, None
+
+
+def _save_next(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    weight, _, ctx.axis, _ = inputs
+    _, u, v = output
+    ctx.mark_non_differentiable(u, v)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(weight, u, v)
+
+
+def _gradient_next(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    return None if grad_y is None else call_backward(grad_y, *ctx.saved_tensors, ctx.axis), None, None, None
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -144,5 +186,11 @@ ITERATE = define(
     reference=reference_iterate,
     fake=_fake_iterate,
 )
+NEXT = define(
+    "spectral_norm_next(Tensor weight, Tensor u, int axis, float eps) -> (Tensor y, Tensor u, Tensor v)",
+    reference=reference_next,
+    fake=_fake_next,
+)
 call_forward = set_gradient(FORWARD, save=_save, gradient=_gradient)
 call_backward = set_gradient(BACKWARD, save=_save_backward, gradient=_gradient_backward)
+call_next = set_gradient(NEXT, save=_save_next, gradient=_gradient_next)

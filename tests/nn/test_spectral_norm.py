@@ -100,6 +100,27 @@ def test_vectors_move_once_in_a_training_pass_and_never_else() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, vectors(net), strict=True))
 
 
+class Twice(nn.Linear):
+    """A layer that looks at its weight twice in a pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.T - x @ self.weight.T
+
+
+def test_in_a_pass_all_see_the_same_weight() -> None:
+    net = Twice(4, 3)
+    spectral_norm(net, generator())
+    before = vectors(net)
+    with torch.no_grad():
+        net.parametrizations.weight.original.add_(torch.eye(3, 4))  # type: ignore[union-attr,operator]
+    assert not net(torch.ones(2, 4)).any()
+    moved = vectors(net)
+    assert not any(torch.equal(a, b) for a, b in zip(before, moved, strict=True))
+    net.parametrizations.weight[0].due = True  # type: ignore[union-attr,index,assignment]
+    net.eval()(torch.ones(2, 4))  # after a pass that ended before it had looked at the weight
+    assert all(torch.equal(a, b) for a, b in zip(moved, vectors(net), strict=True))
+
+
 def test_two_passes_before_one_backward_and_gradients_to_second_order() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Softplus(), nn.Flatten(), nn.Linear(8, 1)).double()
     spectral_norm(net, generator())

@@ -62,6 +62,7 @@ CASES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "im2col": (lambda x: ops.im2col(x, (3, 3), (1, 1), (1, 1), (8, 8)), [(4, 8, 8, 6)]),
     "merged_kernels": (lambda weight: ops.merged_kernels(weight, False), [(8, 6, 3, 3)]),
     "over_sigma": (lambda weight: ops.over_sigma(weight, torch.ones(8), torch.ones(6)), [(8, 6)]),
+    "over_next_sigma": (lambda weight: ops.over_next_sigma(weight, torch.ones(8))[0], [(8, 6)]),
 }
 
 

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from ganengine.ops import dispatch, iterated, over_sigma
+from ganengine.ops import dispatch, iterated, over_next_sigma, over_sigma
 from ganengine.ops.spectral_norm import (
     BACKWARD,
     FORWARD,
     ITERATE,
+    NEXT,
     reference,
     reference_backward,
     reference_iterate,
+    reference_next,
 )
 
 from .cases import lay_out
@@ -206,7 +208,9 @@ def test_results_lie_as_the_weight_does_and_fakes_too(case: Case) -> None:
         with context:
             assert FORWARD(w, a, b, case.axis).stride() == strides
             assert BACKWARD(g, w, a, b, case.axis).stride() == strides
+            assert NEXT(w, a, case.axis, EPS)[0].stride() == strides
             found = ITERATE(w, a, case.axis, EPS)
+            assert [t.stride() for t in NEXT(w, a, case.axis, EPS)[1:]] == [t.stride() for t in found]
         assert [t.stride() for t in found] == [(1,), (1,)]
         assert [t.shape for t in found] == [u.shape, v.shape]
 
@@ -267,6 +271,19 @@ def test_the_same_bits_with_any_number_of_threads(isa: str, case: Case) -> None:
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_a_step_and_the_weight_over_its_sigma_in_one(ops: Ops, case: Case, dtype: torch.dtype) -> None:
+    forward, _, iterate = ops
+    both = reference_next if forward is reference else NEXT
+    weight, start = case.weight(dtype), case.vectors(dtype)[0].flip(0)
+    u, v = iterate(weight, start, case.axis, EPS)
+    for found, expected in zip(
+        both(weight, start, case.axis, EPS), (forward(weight, u, v, case.axis), u, v), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_other_dtypes_go_by_the_formulas(dtype: torch.dtype) -> None:
     case = CASES[3]
@@ -274,7 +291,14 @@ def test_other_dtypes_go_by_the_formulas(dtype: torch.dtype) -> None:
     leaf = weight.clone().requires_grad_()
     y = over_sigma(leaf, u, v, case.axis)
     (slope,) = torch.autograd.grad(y, leaf, grad)
-    found = (y.detach(), slope, *iterated(weight, u, case.axis))
+    u_next, v_next = iterated(weight, u, case.axis)
+    found = (y.detach(), slope, u_next, v_next)
+    for one, other in zip(
+        over_next_sigma(weight, u, case.axis),
+        (reference(weight, u_next, v_next, case.axis), u_next, v_next),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
     assert torch.equal(found[0], reference(weight, u, v, case.axis))
     expected = (*truth(weight, grad, u, v, case.axis)[:2], *step(weight.double(), u.double(), case.axis))
     for mine, right in zip(found, expected, strict=True):
@@ -357,6 +381,23 @@ def test_the_vectors_may_move_before_the_gradients_are_taken() -> None:
     assert all(torch.equal(a, b) for a, b in zip(orders(True), orders(False), strict=True))
 
 
+@pytest.mark.parametrize("case", DIFFERENTIATED, ids=named)
+def test_the_vectors_of_a_step_are_constants_of_its_gradients(case: Case) -> None:
+    start, found = case.vectors()[0].flip(0), []
+    u, v = iterated(case.weight(), start, case.axis)
+    for normalised in (
+        lambda w: over_next_sigma(w, start, case.axis)[0],
+        lambda w: over_sigma(w, u, v, case.axis),
+    ):
+        weight = case.weight().clone().requires_grad_()
+        (first,) = torch.autograd.grad(normalised(weight).sin().sum(), weight, create_graph=True)
+        found.append([first.detach(), *torch.autograd.grad(first.square().sum(), weight)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert not any(
+        vector.requires_grad for vector in over_next_sigma(case.weight().requires_grad_(), start, case.axis)[1:]
+    )
+
+
 def test_a_step_records_nothing_and_leaves_what_it_takes() -> None:
     weight, u = CASES[0].weight().requires_grad_(), CASES[0].vectors()[0]
     before = u.clone()
@@ -372,6 +413,7 @@ def test_opcheck(name: str) -> None:
     torch.library.opcheck(FORWARD, (weight, u, v, case.axis))
     torch.library.opcheck(BACKWARD, (grad, weight, u, v, case.axis))
     torch.library.opcheck(ITERATE, (weight.detach(), u, case.axis, EPS))
+    torch.library.opcheck(NEXT, (weight, u, case.axis, EPS))
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -401,6 +443,8 @@ def test_wrong_arguments_stop_before_memory_is_touched(change: dict[str, Any], m
         BACKWARD(torch.ones_like(weight), weight, u, v, axis)
     with pytest.raises(RuntimeError, match=f"^spectral_norm_iterate: {message}"):
         ITERATE(weight, u, axis, EPS)
+    with pytest.raises(RuntimeError, match=f"^spectral_norm_next: {message}"):
+        NEXT(weight, u, axis, EPS)
 
 
 @needs_kernel
@@ -425,14 +469,19 @@ def test_an_axis_is_counted_from_the_end_too() -> None:
     assert torch.equal(over_sigma(weight, u, v, behind), over_sigma(weight, u, v, case.axis))
 
 
-def test_transforms_and_compilers_see_the_formula() -> None:
+@pytest.mark.parametrize("one", [False, True])
+def test_transforms_and_compilers_see_the_formula(one: bool) -> None:
     case = next(case for case in CASES if case.id == "conv-channels-last")
     weight, grad, (u, _) = case.weight().detach(), case.grad(), case.vectors()
 
-    def loss(weight: Tensor) -> Tensor:
+    def apart(weight: Tensor) -> Tensor:
         u_next, v_next = iterated(weight, u, case.axis)
         return (over_sigma(weight, u_next, v_next, case.axis) * grad).sum()
 
+    def in_one(weight: Tensor) -> Tensor:
+        return (over_next_sigma(weight, u, case.axis)[0] * grad).sum()
+
+    loss = in_one if one else apart
     wanted = weight.clone().requires_grad_()
     loss(wanted).backward()
     torch.testing.assert_close(torch.func.grad(loss)(weight), wanted.grad)
