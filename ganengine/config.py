@@ -75,7 +75,7 @@ class RunOptions(Budget):
     batch: int = 8
     """Pictures per update."""
     accumulate: int = 1
-    """Split each update's batch into this many parts, to save memory."""
+    """Split each update's batch into this many parts, to save memory; batch statistics are then those of a part."""
     horizon: int | None = None
     """Images the run is planned for: ramps span it, and it ends there when no --max-... is given. None: the length of
     the variant's stages where all state theirs, else 20,000."""

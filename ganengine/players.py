@@ -15,12 +15,17 @@ from ganengine.errors import PluginError, UserError
 from ganengine.hardware import Hardware
 from ganengine.layout import channels_last
 from ganengine.nn.adopt import adopt
+from ganengine.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from ganengine.nn.context import name_modules
+from ganengine.nn.minibatch_std import MinibatchStd
 from ganengine.nn.norm import share_statistics
 from ganengine.nn.recompute import recompute
 from ganengine.nn.spectral_norm import spectral_norm
 from ganengine.optimizers import FUSED, make_optimizer
 from ganengine.variant import DataSpec, Schedule, Stage
+
+MIXING = (nn.modules.batchnorm._BatchNorm, ConditionalBatchNorm2d, MinibatchStd)
+"""Layers that take statistics over the batch."""
 
 
 class Players:
@@ -121,6 +126,14 @@ class Players:
         """Note that the networks a phase trains have stepped, whole or in part."""
         for name in self._touched[phase]:
             self.steps[name] += 1
+
+    def mixing(self) -> list[str]:
+        """Return the names of networks with layers that take statistics over the batch."""
+        return [
+            name
+            for name, net in self.networks.items()
+            if isinstance(net, nn.Module) and any(isinstance(module, MIXING) for module in net.modules())
+        ]
 
     def _containing(self, parameters: list[nn.Parameter]) -> set[str]:
         """Return the networks that hold any of these parameters; a trunk may be part of several."""

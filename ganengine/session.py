@@ -165,8 +165,26 @@ class Session:
         return (
             f"{self.settings.variant.name} in {folder}: {self.dataset.spec.count} training samples ({shapes}); "
             f"parameters {sizes}\n{several}{hardware.device}, {hardware.threads} thread(s), "
-            f"{hardware.precision}, {layout}, ops {notes['ops']}, batch {batch}, "
-            f"horizon {self.trainer.horizon} images, {keep_freed_memory()}{kept}"
+            f"{hardware.precision}, {layout}, ops {notes['ops']}{self._without_kernels()}, batch {batch}, "
+            f"horizon {self.trainer.horizon} images, {keep_freed_memory()}{kept}{self._parts(batch)}"
+        )
+
+    def _without_kernels(self) -> str:
+        """Return that there are no compiled kernels where the mode would take them, else ""."""
+        device = self.hardware.device.type
+        missing = ops.mode() == "auto" and not any(
+            kernel.compiled for kernel in ops.kernels() if kernel.device == device
+        )
+        return " (no compiled kernels: slower; `ganengine doctor` says why)" if missing else ""
+
+    def _parts(self, batch: int) -> str:
+        """Return what parts of a batch change, else ""."""
+        parts, mixing = self.settings.engine.accumulate, self.trainer.players.mixing()
+        if parts == 1 or not mixing:
+            return ""
+        return (
+            f"\n--accumulate {parts}: batch statistics in {', '.join(mixing)} are those of {batch // parts} samples, "
+            f"not of {batch}, so results differ from those of whole batches"
         )
 
     def nothing_left(self, budget: Budget) -> str:

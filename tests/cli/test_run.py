@@ -56,6 +56,24 @@ def test_a_run_leaves_what_the_design_names_and_tells_what_to_do_next(run: Go, w
         assert f"ganengine {command} there" in done.out
 
 
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_the_first_lines_say_what_parts_of_a_batch_change(run: Go, norm: str) -> None:
+    told = run("--batch", "4", "--accumulate", "2", "--norm", norm).out
+    line = "--accumulate 2: batch statistics in G, D are those of 2 samples, not of 4"
+    assert (line in told) == (norm == "batch")
+    assert "--accumulate" not in run("--batch", "4", "--norm", "batch").out
+
+
+def test_the_first_lines_say_that_there_are_no_kernels(run: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ganengine import ops
+
+    there = any(kernel.compiled for kernel in ops.kernels() if kernel.device == "cpu")
+    assert ("no compiled kernels" in run("--device", "cpu", "--ops", "auto").out) == (not there)
+    monkeypatch.setattr(ops, "kernels", lambda: ())
+    assert "ops auto (no compiled kernels: slower; `ganengine doctor` says why)" in run("--ops", "auto").out
+    assert "no compiled kernels" not in run("--ops", "reference").out
+
+
 def test_the_config_of_a_run_makes_the_same_run_again(run: Go, go: Go, work: Path) -> None:
     run("--out", "first", "--seed", "7", "--lambda-l1", "50")
     done = go("run", "pix2pix", "--config", "first/config.yaml", "--out", "second")
