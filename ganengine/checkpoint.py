@@ -94,6 +94,7 @@ def write(folder: Path, networks: Mapping[str, Tensor], state: Mapping[str, Any]
     try:
         safetensors.torch.save_file(_separate(networks), temporary / _FILES[0], metadata={"format": "pt"})
         torch.save(_canonical(state), temporary / _FILES[1])
+        shutil.copymode(temporary / _FILES[1], temporary / _FILES[0])  # safetensors lets its owner alone read it
         digests = {name: sha256(temporary / name) for name in _FILES}
         record = {"format": FORMAT, **meta, "sha256": digests}
         record["own_sha256"] = _own_digest(record)

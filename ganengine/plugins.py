@@ -13,6 +13,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import os
+import shlex
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from ganengine import builtin, hookspecs
-from ganengine.errors import PluginError, nearest
+from ganengine.errors import PluginError, UserError, nearest
 from ganengine.variant import API, Component, DataSource, Variant
 
 GROUP = "ganengine"
@@ -92,6 +93,8 @@ class Registry:
     origins: list[Origin] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     blocked: list[Origin] = field(default_factory=list)
+    unblocked: list[str] = field(default_factory=list)
+    """What `GANENGINE_BLOCK` names and nobody is called."""
     added: list[Path] = field(default_factory=list)
     """What `--plugin` named."""
     entries: dict[str, dict[str, Entry[Any]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
@@ -105,7 +108,8 @@ class Registry:
         if name in self.entries[kind]:
             return self.entries[kind][name].record
         known = self.entries[kind]
-        remedy = nearest(name, known) or " Install a plugin that brings it, or add one with --plugin."
+        near = nearest(name, known)
+        remedy = f"{near}{' Else install' if near else ' Install'} a plugin that brings it, or add one with --plugin."
         message = f'No {kind} is called "{name}".{remedy}'
         message += f" Installed: {', '.join(sorted(known)) or 'none'}."
         if self.faults:
@@ -141,27 +145,41 @@ def registry() -> Registry:
 
     Raises:
         PluginError: strict, and a plugin is at fault.
+        UserError: a switch in the environment is neither 1 nor 0.
     """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     loaded = Registry(manager)
-    if os.environ.get("GANENGINE_TRACE_HOOKS") == "1":
+    strict = _is_on("GANENGINE_STRICT_PLUGINS")
+    if _is_on("GANENGINE_TRACE_HOOKS"):
         manager.trace.root.setwriter(lambda text: sys.stderr.write(text))
         manager.enable_tracing()
     own = Origin("builtin", "ganengine", _version("ganengine"), "ganengine.builtin")
     found = [_found(manager, own, lambda: builtin)]
-    blocked = {name.strip() for name in os.environ.get("GANENGINE_BLOCK", "").split(",") if name.strip()}
+    named = {name.strip() for name in os.environ.get("GANENGINE_BLOCK", "").split(",") if name.strip()}
     for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         distribution = point.dist
         name, version = (distribution.name, distribution.version) if distribution else ("unknown", "")
         origin = Origin(point.name, name, version, point.value)
-        if blocked & {point.name, name}:
+        if named & {point.name, name}:
             loaded.blocked.append(origin)
             continue
         found.append(_found(manager, origin, point.load))
+    loaded.unblocked = sorted(
+        named - {word for origin in loaded.blocked for word in (origin.name, origin.distribution)}
+    )
     _add(loaded, found)
-    _be_strict(loaded)
+    if strict and loaded.faults:
+        faults = "; ".join(str(fault) for fault in loaded.faults)
+        raise PluginError(f"GANENGINE_STRICT_PLUGINS=1 and {len(loaded.faults)} plugin(s) are at fault: {faults}")
     return loaded
+
+
+def _is_on(switch: str) -> bool:
+    value = os.environ.get(switch) or "0"
+    if value not in ("0", "1"):
+        raise UserError(f"{switch}: expected 1 or 0, got {value!r}.")
+    return value == "1"
 
 
 def add_path(path: Path) -> None:
@@ -184,6 +202,11 @@ def add_path(path: Path) -> None:
     loaded.added.append(path)
     if len(loaded.faults) > before:
         raise PluginError("; ".join(str(fault) for fault in loaded.faults[before:]))
+
+
+def stated() -> str:
+    """Return the `--plugin` words that this command was given, which one to be typed next needs too: " --plugin FILE"."""
+    return "".join(f" --plugin {shlex.quote(str(path))}" for path in registry().added)
 
 
 def _lies_in(module: str, path: Path) -> bool:
@@ -435,12 +458,6 @@ def check_options(variant: Variant) -> None:
                     f'variant "{variant.name}": {name} sets an unknown option "{option}".{nearest(option, known)}',
                     "Correct the name.",
                 )
-
-
-def _be_strict(loaded: Registry) -> None:
-    if loaded.faults and os.environ.get("GANENGINE_STRICT_PLUGINS") == "1":
-        faults = "; ".join(str(fault) for fault in loaded.faults)
-        raise PluginError(f"GANENGINE_STRICT_PLUGINS=1 and {len(loaded.faults)} plugin(s) are at fault: {faults}")
 
 
 def _version(distribution: str) -> str:

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ import yaml
 
 from ganengine.config import Settings, from_dict, read_mapping
 from ganengine.data.pictures import save_picture
-from ganengine.errors import UserError
+from ganengine.errors import PluginError, UserError
 from ganengine.plugins import Registry
 
 if TYPE_CHECKING:
@@ -60,10 +61,8 @@ class RunFolder:
         if out is None:
             return
         if out.exists() or out.is_symlink():
-            raise UserError(
-                f"--out {out}: expected a name that is free; it exists. "
-                f"Choose another, or go on with it by `ganengine resume {out}`."
-            )
+            further = f", or go on with it by `ganengine resume {out}`" if (out / "config.yaml").is_file() else ""
+            raise UserError(f"--out {out}: expected a name that is free; it exists. Choose another{further}.")
         above = next((place for place in out.parents if place.exists() or place.is_symlink()), Path())
         if not above.is_dir():
             raise UserError(f"--out {out}: expected a folder to make it in; {above} is none. Choose another.")
@@ -132,9 +131,8 @@ class RunFolder:
         for name in (*_FILES, *_FOLDERS):
             _check_own(path / name, stat.S_ISDIR if name in _FOLDERS else stat.S_ISREG)
         folder = cls(path)
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-            record = json.loads((path / "environment.json").read_text(encoding="utf-8"))
-            folder.identity = str(record["run"])
+        with contextlib.suppress(LookupError):
+            folder.identity = str(folder.read_environment()["run"])
         return folder
 
     @contextlib.contextmanager
@@ -190,7 +188,23 @@ class RunFolder:
             UserError: it is damaged, or names a variant or option that is not there.
         """
         record = self.read_options()
-        return from_dict(registry.variant(record["variant"]), record, str(self.path / "config.yaml"))
+        try:
+            variant = registry.variant(record["variant"])
+        except PluginError as error:
+            stated = self.read_environment().get("plugin")
+            if not isinstance(stated, list) or not stated:
+                raise
+            words = " ".join(f"--plugin {shlex.quote(str(path))}" for path in stated)
+            raise PluginError(f"{error} This run was made with {words}: state that again.") from error
+        return from_dict(variant, record, str(self.path / "config.yaml"))
+
+    def read_environment(self) -> dict[str, Any]:
+        """Read environment.json as it stands; empty where it cannot be read."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            record = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+            if isinstance(record, dict):
+                return record
+        return {}
 
     def write_environment(self, hardware: Hardware, notes: Mapping[str, Any]) -> None:
         """Write environment.json: versions, machine, and every automatic choice."""

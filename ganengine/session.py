@@ -22,7 +22,7 @@ from ganengine.data.sources import open_data
 from ganengine.display import Display
 from ganengine.errors import CheckpointError, DataError, UserError
 from ganengine.hardware import Hardware, choose, cores
-from ganengine.plugins import Registry, registry
+from ganengine.plugins import Registry, registry, stated
 from ganengine.runfolder import RunFolder
 from ganengine.trainer import Trainer
 from ganengine.variant import Variant
@@ -125,6 +125,7 @@ class Session:
         return {
             "ranks": ranks.world(),
             "messages": ranks.messages(),
+            "plugin": [str(path.absolute()) for path in registry().added],
             "ops": ops.mode(),
             "blocks": {name: count for name, count in self.trainer.players.blocks.items() if count},
             "optimizers": {
@@ -195,7 +196,11 @@ class Session:
         """Return what to tell at the end of a run: why it ended, its picture, and what to do next."""
         pictures = sorted(folder.samples.glob("*.png"))
         lines = [f"Stopped: {reason}. Everything is in {folder}."]
-        name, images, left = shlex.quote(str(folder)), self.trainer.position.images, self.trainer.left_of_stage()
+        name, images, left = (
+            shlex.quote(str(folder)) + stated(),
+            self.trainer.position.images,
+            self.trainer.left_of_stage(),
+        )
         if left is not None:
             lines.append(f"  stage            {left[0]} ends after another {left[1]} images; {left[2]} is next")
         # An interrupted run has its goal still before it; one that is complete needs a larger one, in the next stage.

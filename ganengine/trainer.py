@@ -28,7 +28,7 @@ from ganengine.interrupt import Interrupt
 from ganengine.observers import Observers
 from ganengine.plan import check_batches, check_components, check_schedule, enlargement, horizon, schedule_of
 from ganengine.players import Players
-from ganengine.plugins import Registry
+from ganengine.plugins import Registry, stated
 from ganengine.records import CheckpointRecord, EndRecord, RunRecord, StepRecord, TickRecord
 from ganengine.runfolder import RunFolder, versions
 from ganengine.sampling import Sampler
@@ -431,7 +431,7 @@ class Trainer:
         except OSError as error:
             # Before its first checkpoint there is nothing to go on from, and a new run takes its folder away.
             remedy = (
-                f"Earlier checkpoints are whole: free some space, then `ganengine resume {self.folder}`."
+                f"Earlier checkpoints are whole: free some space, then `ganengine resume {self.folder}{stated()}`."
                 if self._saved_step >= 0
                 else "Nothing is trained yet: free some space, or choose another place with --out, and start again."
             )

@@ -58,6 +58,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert torch.equal(found.state["moments"]["G.weight"], torch.ones(2, 3))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="modes of files")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_may_be_read_by_whom_the_umask_says(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        path = saved(tmp_path)
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in path.iterdir()} == dict.fromkeys(
+        ("networks.safetensors", "state.pt", "meta.json"), mode
+    )
+
+
 def test_networks_open_with_safetensors_alone(tmp_path: Path) -> None:
     path = saved(tmp_path)
     assert torch.equal(safetensors.torch.load_file(path / "networks.safetensors")["G/weight"], NETWORKS["G/weight"])

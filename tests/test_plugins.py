@@ -292,7 +292,7 @@ def test_a_claim_of_a_plugin_that_is_left_out_holds_nobody_off(install: Install)
 
 def test_near_names_are_offered(install: Install) -> None:
     install("stargan")
-    with pytest.raises(PluginError, match=r'"stagan". Did you mean stargan.* Installed: .*stargan'):
+    with pytest.raises(PluginError, match=r'"stagan". Did you mean stargan.*with --plugin.* Installed: .*stargan'):
         registry().variant("stagan")
     with pytest.raises(PluginError, match="Install a plugin that brings it, or add one with --plugin"):
         registry().variant("0000")
@@ -314,6 +314,35 @@ def test_block_leaves_out_by_plugin_or_distribution(
     assert "three" in loaded.entries["variant"]
     with pytest.raises(PluginError, match="GANENGINE_BLOCK leaves out one"):
         loaded.variant("one")
+
+
+def test_doctor_tells_of_names_that_block_nobody(
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GANENGINE_BLOCK", "one, tow")
+    install("one")
+    install("two")
+    assert main(["plugins", "doctor"]) == 0
+    assert "tow, which GANENGINE_BLOCK names: no installed plugin is called so" in capsys.readouterr().out
+    assert main(["plugins", "doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unblocked"] == ["tow"]
+
+
+@pytest.mark.parametrize("switch", ["GANENGINE_STRICT_PLUGINS", "GANENGINE_TRACE_HOOKS"])
+def test_a_switch_is_on_off_or_refused(
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], switch: str
+) -> None:
+    install("faulty", "x = 1\n")
+    for value in ("0", ""):
+        monkeypatch.setenv(switch, value)
+        registry.cache_clear()
+        assert main(["list"]) == 0
+        assert "ganengine_variants" not in capsys.readouterr().err
+    for value in ("yes", "true", "2"):
+        monkeypatch.setenv(switch, value)
+        registry.cache_clear()
+        assert main(["list"]) == 2
+        assert f"{switch}: expected 1 or 0, got '{value}'." in capsys.readouterr().err
 
 
 def test_what_a_plugin_says_is_shown_as_it_is(install: Install, capsys: pytest.CaptureFixture[str]) -> None:

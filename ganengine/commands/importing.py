@@ -16,7 +16,7 @@ from ganengine import config
 from ganengine.config import Budget, Settings
 from ganengine.data.dataset import Dataset
 from ganengine.errors import CheckpointError, DataError, UserError
-from ganengine.plugins import registry
+from ganengine.plugins import registry, stated
 from ganengine.variant import DataSpec, Imported, Variant
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ def import_weights(argv: Sequence[str]) -> int:
 
     RunFolder.check_free(settings.engine.out)
     folder = make_run(settings, imported, paths)
-    name = shlex.quote(str(folder))
+    name, plugin = shlex.quote(str(folder)), stated()
     print(f"{imported.summary}: now a run in {folder}.")
-    print(f"  use it           ganengine translate {name} IN OUT")
-    print(f"  train it further ganengine run {variant.name} DATA --config {name}/config.yaml --init-from {name}")
+    print(f"  use it           ganengine translate {name} IN OUT{plugin}")
+    print(
+        f"  train it further ganengine run {variant.name} DATA --config {name}/config.yaml --init-from {name}{plugin}"
+    )
     return 0
 
 

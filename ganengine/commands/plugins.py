@@ -78,6 +78,7 @@ def _doctor(argv: Sequence[str]) -> int:
         "schema": 1,
         "plugins": [dataclasses.asdict(origin) for origin in loaded.origins],
         "blocked": [dataclasses.asdict(origin) for origin in loaded.blocked],
+        "unblocked": loaded.unblocked,
         "faults": [
             {**dataclasses.asdict(fault.origin), "reason": fault.reason, "remedy": fault.remedy}
             for fault in loaded.faults
@@ -91,6 +92,8 @@ def _doctor(argv: Sequence[str]) -> int:
             print(f"ok       {origin.name} ({origin})")
         for origin in loaded.blocked:
             print(f"blocked  {origin.name} ({origin}) by GANENGINE_BLOCK")
+        for name in loaded.unblocked:
+            print(f"nobody   {name}, which GANENGINE_BLOCK names: no installed plugin is called so")
         for fault in loaded.faults:
             print(f"LEFT OUT {fault.origin.name} ({fault.origin})\n  {fault.reason}\n  {fault.remedy}")
         for problem in deep:

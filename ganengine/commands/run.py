@@ -17,7 +17,7 @@ from ganengine import config
 from ganengine.commands.arguments import parse
 from ganengine.config import Budget
 from ganengine.errors import GanengineError, TrainingError, UserError
-from ganengine.plugins import registry
+from ganengine.plugins import registry, stated
 
 if TYPE_CHECKING:
     from ganengine.runfolder import RunFolder
@@ -118,11 +118,13 @@ def _train(session: Session, folder: RunFolder, budget: Budget) -> int:
         reason = session.trainer.train(folder, budget)
     except KeyboardInterrupt:
         if session.trainer.position.step:
-            print(f"Ended at once. `ganengine resume {folder}` goes on at the last checkpoint.", file=sys.stderr)
+            print(
+                f"Ended at once. `ganengine resume {folder}{stated()}` goes on at the last checkpoint.", file=sys.stderr
+            )
         raise
     except GanengineError:
         if session.trainer.position.step and ranks.speaks():
-            print(f"The run stays in {folder}; `ganengine resume {folder}` goes on with it.", file=sys.stderr)
+            print(f"The run stays in {folder}; `ganengine resume {folder}{stated()}` goes on with it.", file=sys.stderr)
         raise
     if ranks.first():
         print(session.farewell(folder, reason))

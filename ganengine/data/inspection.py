@@ -6,7 +6,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,7 @@ def inspect(
             else:
                 digests[file] = digest
     folders = list(dataset.parts.values()) if isinstance(dataset, UnpairedDataset) else [dataset] if dataset else []
+    problem = problem or _no_whole(folders, bad)
     duplicates = _duplicates(folders, digests)
     known = {captions.NAME, captions.EMBEDDINGS} if source == "captions" else set()
     others = {f"{root}/{name}": _no_picture(name) for name in listing.others if name not in known}
@@ -385,6 +386,15 @@ def _no_train(source: str, dataset: Dataset | None) -> str | None:
     if dataset is None or "train" in dataset.splits:
         return None
     return f"{SPLITTING.get(source, FOLDERS)[0]}: there is nothing to train on."
+
+
+def _no_whole(folders: list[FolderDataset], bad: Collection[str]) -> str | None:
+    """Return what to do where no training sample is whole; None where there is one."""
+    for folder in folders:
+        samples = folder.samples.get("train", [])
+        if samples and all(any(str(part.path) in bad for part in sample.parts.values()) for sample in samples):
+            return f"None of the {len(samples)} training samples can be read whole: replace what is listed as odd."
+    return None
 
 
 def _more(source: str, dataset: Dataset | None) -> list[str]:

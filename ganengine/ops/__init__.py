@@ -38,4 +38,4 @@ __all__ = [
     "set_mode",
 ]
 
-set_mode(os.environ.get("GANENGINE_OPS") or "auto")
+set_mode(os.environ.get("GANENGINE_OPS") or "auto", "GANENGINE_OPS")

@@ -37,15 +37,21 @@ class Kernel:
     """Why not; empty when it is there."""
 
 
-def set_mode(mode: str) -> None:
-    """Choose the implementation of all ops: "auto", "fused" or "reference" (`--ops`, `GANENGINE_OPS`).
+def set_mode(mode: str, origin: str = "ops") -> None:
+    """Choose the implementation of all ops.
+
+    Args:
+        mode: "auto", "fused" or "reference".
+        origin: who says so (`--ops`, `GANENGINE_OPS`), for the message.
 
     Raises:
         UserError: unknown mode.
     """
     global _mode, _compiled
     if mode not in get_args(Mode):
-        raise UserError(f'ops: expected one of auto, fused, reference, got "{mode}".' + nearest(mode, get_args(Mode)))
+        raise UserError(
+            f'{origin}: expected one of auto, fused, reference, got "{mode}".' + nearest(mode, get_args(Mode))
+        )
     if mode != "reference":
         library.load()
     # A snapshot, so that torch.compile sees a constant where an op asks for its kernel.

@@ -207,7 +207,9 @@ def _figures(history: History, drawn: list[Chart]) -> str:
 
 
 def _next(run: Reading) -> str:
-    name = shlex.quote(str(run.folder))
+    plugin = run.environment.get("plugin")
+    words = [f"--plugin {shlex.quote(str(path))}" for path in plugin] if isinstance(plugin, list) else []
+    name = " ".join((shlex.quote(str(run.folder)), *words))
     horizon = number(run.environment.get("horizon"))
     further = f" --max-images {2 * run.images:.0f}" if horizon and run.images >= horizon else ""
     commands = [("Go on with the training", f"ganengine resume {name}{further}")]

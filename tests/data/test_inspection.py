@@ -121,6 +121,28 @@ def test_pictures_that_are_cut_off_are_found_by_decoding(tmp_path, paint, trunca
     assert set(reasons(quick, "bad")) == {"train/2.png", "train/3.png"}
 
 
+@pytest.mark.parametrize(
+    ("names", "cut", "left"),
+    [
+        (["train/0.png", "train/1.png", "test/2.png"], ["train/0.png", "train/1.png"], False),
+        (["train/0.png", "train/1.png", "test/2.png"], ["train/0.png", "test/2.png"], True),
+        (["A/0.png", "A/1.png", "B/0.png", "B/1.png"], ["A/0.png", "B/1.png"], False),  # no pair is whole
+        (["A/0.png", "A/1.png", "B/0.png", "B/1.png"], ["A/0.png", "B/0.png"], True),
+        (["trainA/0.png", "trainA/1.png", "trainB/2.png"], ["trainB/2.png"], False),
+        (["trainA/0.png", "trainA/1.png", "trainB/2.png"], ["trainA/0.png"], True),
+    ],
+)
+def test_a_problem_is_that_no_training_sample_is_whole(tmp_path, paint, truncate, names, cut, left):
+    for name in names:
+        paint(name, 64, 32)
+    for name in cut:
+        truncate(tmp_path / name)
+    problem = inspect(tmp_path)["problem"]
+    assert (problem is None) == left
+    assert left or "can be read whole: replace what is listed as odd." in problem
+    assert inspect(tmp_path, quick=True)["problem"] is None  # nobody has looked
+
+
 def test_equal_pictures_within_and_across_splits(tmp_path, paint):
     for name in ("train/0.png", "train/1.png", "test/2.png", "test/3.png"):
         paint(name)

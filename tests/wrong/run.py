@@ -120,7 +120,7 @@ WRONG = {
     f"{TRAIN} --precision fp16 --device cpu": "--precision fp16: expected a GPU for float16 training, got the CPU",
     f"{TRAIN} --precision fp8": "invalid choice 'fp8' for argument '--precision'",
     # Where to write
-    f"{FIT} --out empty": "--out empty: expected a name that is free; it exists",
+    f"{FIT} --out empty": "--out empty: expected a name that is free; it exists. Choose another.",
     f"{FIT} --out file.yaml": "--out file.yaml: expected a name that is free; it exists",
     f"{FIT} --out dangling": "--out dangling: expected a name that is free; it exists",
     f"{FIT} --out .": "--out .: expected a name that is free; it exists",
