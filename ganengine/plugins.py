@@ -13,8 +13,8 @@ import importlib
 import importlib.machinery
 import importlib.util
 import os
-import shlex
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -205,7 +205,7 @@ def add_path(path: Path) -> None:
 
 
 def stated() -> str:
-    """Return the `--plugin` words that this command was given, which one to be typed next needs too: " --plugin FILE"."""
+    """Return the `--plugin` words that this command was given, as the next one needs them: " --plugin FILE", or ""."""
     return "".join(f" --plugin {shlex.quote(str(path))}" for path in registry().added)
 
 
