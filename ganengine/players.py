@@ -22,6 +22,7 @@ from ganengine.nn.norm import share_statistics
 from ganengine.nn.recompute import recompute
 from ganengine.nn.spectral_norm import spectral_norm
 from ganengine.optimizers import FUSED, make_optimizer
+from ganengine.returned import named
 from ganengine.variant import DataSpec, Schedule, Stage
 
 MIXING = (nn.modules.batchnorm._BatchNorm, ConditionalBatchNorm2d, MinibatchStd)
@@ -294,7 +295,8 @@ def build_networks(
         built = settings.variant.builder("networks")(settings.config, spec, stage)
     networks: dict[str, nn.Module | nn.Parameter] = {}
     spectral = words(settings.engine.spectral_norm)
-    for name, network in dict(built).items():
+    origin = f'The networks builder of "{settings.variant.name}"'
+    for name, network in named(built, origin, '{name: Module or Parameter}, such as {"G": ..., "D": ...}').items():
         if isinstance(network, nn.Parameter):
             networks[name] = nn.Parameter(network.detach().to(hardware.device), network.requires_grad)
         elif isinstance(network, nn.Module):
@@ -310,8 +312,7 @@ def build_networks(
             networks[name] = network
         else:
             raise PluginError(
-                f'The networks builder of "{settings.variant.name}" returned {type(network).__name__} as "{name}"; '
-                "expected a torch Module or Parameter."
+                f'{origin} returned {type(network).__name__} as "{name}"; expected a torch Module or Parameter.'
             )
     name_modules(networks)
     return networks

@@ -19,6 +19,7 @@ from ganengine.fans import fans
 from ganengine.hardware import Hardware
 from ganengine.latents import class_grid, from_prior, over_captions, value_grid
 from ganengine.nn.context import Context, Statistics, draw_context
+from ganengine.returned import named, shaped
 from ganengine.scatter import scatter
 from ganengine.step import Step
 from ganengine.variant import DataSpec, Progress, View
@@ -106,7 +107,8 @@ class Sampler:
             weights = None if y is None else y[start : start + CHUNK].to(self.hardware.device)
             batch = Batch({}, torch.arange(start, start + len(part), device=self.hardware.device))
             with self._context(batch, draws.key(self.seed, "view"), None, "running") as step:
-                parts.append(self._shown(view.make(step, part, weights)))
+                made = view.make(step, part, weights)
+                parts.append(self._shown(shaped(made, self._name(view), (len(part), "C", "H", "W"), (len(part), 2))))
         return torch.cat(parts)
 
     def preview(self, view: View, batch: Batch, spec: DataSpec) -> np.ndarray:
@@ -141,8 +143,15 @@ class Sampler:
     def grid(self, view: View, batch: Batch, count: int) -> dict[str, Tensor]:
         """Make the columns of a grid view: name -> [N, C, H, W], float32, on the CPU."""
         with self._context(batch, draws.key(self.seed, "view"), None) as step:
-            columns = view.make(step, count)
-        return {name: self._shown(images) for name, images in columns.items()}
+            columns = named(view.make(step, count), self._name(view), "{name: Tensor}, the columns of the picture")
+        return {
+            name: self._shown(shaped(images, f'{self._name(view)}, column "{name}",', ("N", "C", "H", "W")))
+            for name, images in columns.items()
+        }
+
+    def _name(self, view: View) -> str:
+        """Return how a message about it begins."""
+        return next((f'View "{name}"' for name, other in self.views.items() if other is view), "A view")
 
     def _shown(self, made: Tensor) -> Tensor:
         made = made.detach().float().cpu()
@@ -162,7 +171,8 @@ class Sampler:
             part = batch.narrow(start, min(CHUNK, batch.size - start)).to(self.hardware.device)
             z = torch.stack(latents[start : start + part.size]).to(self.hardware.device)
             with self._context(part, draws.key(self.seed, "view"), None, "running") as step:
-                made.append(view.make(step, z).detach().float().cpu())
+                futures = shaped(view.make(step, z), self._name(view), ("rows", count, "steps", 2))
+                made.append(futures.detach().float().cpu())
         return torch.cat(made)
 
     def fans(self, view: View, batch: Batch, names: Sequence[str], count: int = FUTURES) -> Tensor:
@@ -186,7 +196,7 @@ class Sampler:
         batch = Batch({view.source: images}, torch.arange(len(images), device=self.hardware.device))
         seeds = [draws.key(self.seed, "translate", name) for name in names]
         with self._context(batch, draws.key(self.seed, "view"), seeds, exact=exact) as step:
-            output: Tensor = view.make(step, images)
+            output = shaped(view.make(step, images), self._name(view), (len(images), "C", "H", "W"))
         return output.detach().float().cpu()
 
     @contextmanager

@@ -30,6 +30,7 @@ from ganengine.plan import check_batches, check_components, check_schedule, enla
 from ganengine.players import Players
 from ganengine.plugins import Registry, stated
 from ganengine.records import CheckpointRecord, EndRecord, RunRecord, StepRecord, TickRecord
+from ganengine.returned import named
 from ganengine.runfolder import RunFolder, versions
 from ganengine.sampling import Sampler
 from ganengine.stats import Means
@@ -100,8 +101,12 @@ class Trainer:
         self.hardware, self.display = hardware, display
         variant, options = settings.variant, settings.engine
         self.schedule = schedule_of(settings)
-        self.views = dict(variant.builder("views")(settings.config))
-        self.losses = dict(variant.builder("losses")(settings.config))
+        self.views = named(
+            variant.builder("views")(settings.config), f'The views builder of "{variant.name}"', "{name: View}"
+        )
+        self.losses = named(
+            variant.builder("losses")(settings.config), f'The losses builder of "{variant.name}"', "{name: function}"
+        )
         check_schedule(self.schedule, self.losses)
         check_batches(self.schedule, options)
         check_components(self.schedule, options, dataset.spec)

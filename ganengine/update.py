@@ -14,6 +14,7 @@ from ganengine.errors import PluginError, UserError
 from ganengine.hardware import Hardware
 from ganengine.nn.context import Context, draw_context, hold
 from ganengine.players import Players, same_layout
+from ganengine.returned import named
 from ganengine.step import Step
 from ganengine.variant import Due, value_at
 
@@ -76,7 +77,13 @@ class Updater:
         # One autocast context per phase: the casts it caches are stale once an optimizer has stepped.
         held = [self.players.networks[name] for name in phase.hold]
         with self.hardware.autocast(), draw_context(context), hold(held):
-            terms = self._terms(phase.loss, step)
+            terms = named(self._terms(phase.loss, step), f'The loss of phase "{phase.name}"', "{name: Tensor}")
+            for name, term in terms.items():
+                if not isinstance(term, Tensor):
+                    raise PluginError(
+                        f'Term "{name}" of phase "{phase.name}": expected a Tensor [{step.batch.size}] (per sample) or '
+                        f"[] (per batch), got a {type(term).__name__}."
+                    )
             _check_alike(phase.name, terms)
             for name, term in terms.items():
                 value = self._reduce(phase.name, name, term, step, parts)

@@ -240,7 +240,11 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         {"networks": with_last("G", lambda: Probing(lambda me, x: 2 * x.sign()))},
         r"expected pictures in \[-1, 1\]",
     ),
-    "shape": ("views", {"views": grid_of(lambda step, n: {"x": plain(step, n)[0]})}, r"expected \[N, C, H, W\]"),
+    "shape": (
+        "views",
+        {"views": grid_of(lambda step, n: {"x": plain(step, n)[0]})},
+        r"expected a Tensor \[N, C, H, W\]",
+    ),
     "columns": (
         "views",
         {"views": grid_of(lambda step, n: {"a": plain(step, n), "b": plain(step, 1)})},

@@ -231,6 +231,8 @@ def test_a_stages_batch_must_split_into_the_micro_batches(lab: MakeLab) -> None:
     ("terms", "message"),
     [
         (lambda step: {}, "returned no terms"),
+        (lambda step: step.P(torch.ones(4)), r'The loss of phase "p" returned a Tensor \[4\]; expected {name: Tensor}'),
+        (lambda step: {"p": 3.0}, r'Term "p" of phase "p": expected a Tensor \[4\] .*, got a float'),
         (lambda step: {"p": step.P(torch.ones(4, 2))}, r'Term "p" of phase "p": expected shape \[4\] .* got \[4, 2\]'),
         (lambda step: {"p": step.P(torch.ones(3))}, r"expected shape \[4\] .* got \[3\]"),
         (lambda step: {"p": torch.ones(4)}, r'loss of phase "p" .* depend'),
