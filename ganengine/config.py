@@ -12,7 +12,7 @@ import io
 import os
 import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -192,6 +192,18 @@ def _plain(value: Any) -> Any:
 # Layers
 
 
+ELSEWHERE = {
+    "batch-size": "batch", "batchsize": "batch", "learning-rate": "lr", "n-critic": "d-steps", "n-epochs": "epochs",
+    "num-epochs": "epochs", "iterations": "max-steps", "n-iters": "max-steps", "crop-size": "size",
+    "image-size": "size", "img-size": "size", "imgsize": "size", "resolution": "size", "outdir": "out",
+    "output-dir": "out", "checkpoints-dir": "out", "gpu": "device", "gpu-ids": "device",
+    "resume": "the command `ganengine resume RUN`",
+    "dataroot": "the word behind the variant", "data-dir": "the word behind the variant",
+    "data-path": "the word behind the variant", "dataset": "the word behind the variant",
+}  # fmt: skip
+"""What options are called in other programs of this field."""
+
+
 def parse(variant: Variant, argv: Sequence[str], prog: str) -> Settings:
     """Work out all options of `ganengine run VARIANT` from the command line and what it names.
 
@@ -201,12 +213,14 @@ def parse(variant: Variant, argv: Sequence[str], prog: str) -> Settings:
         prog: what stands before the arguments, for messages.
 
     Raises:
-        UserError: an unknown preset; a file that is missing, no YAML, or names another variant.
+        UserError: an unknown preset; a file that is missing, no YAML, or names another variant; an option by the name
+            that it has elsewhere.
         SystemExit: status 2 after a message, for an unknown option or a value of the wrong type; 0 after `--help`.
     """
     form = _form(variant)
     rest, early = take_options(argv, ("preset", "config"))
     settings = form()
+    _check_names(rest, {_kebab(f.name) for part in (settings.engine, settings.variant) for f in fields(part)})
     settings = _layer(form, settings, variant.defaults, prog, f"defaults of {variant.name}")
     preset = early["preset"][-1] if early["preset"] else None
     if preset is not None:
@@ -225,6 +239,15 @@ def parse(variant: Variant, argv: Sequence[str], prog: str) -> Settings:
     engine = dataclasses.replace(settings.engine, preset=preset, config=_last_path(early["config"]))
     check_ranges(engine)
     return Settings(variant, engine, settings.variant)
+
+
+def _check_names(words: Sequence[str], known: Collection[str]) -> None:
+    """Refuse options by the names that they have in other programs, which the parser does not find near."""
+    for word in words:
+        name = word.removeprefix("--").partition("=")[0]
+        ours = ELSEWHERE.get(name.lower().replace("_", "-"), "")
+        if word.startswith("--") and name not in known and (ours in known or " " in ours):
+            raise UserError(f"no option is called --{name} here: that is {ours if ' ' in ours else f'--{ours}'}.")
 
 
 def from_dict(variant: Variant, record: Mapping[str, Any], origin: str) -> Settings:

@@ -16,6 +16,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -257,6 +258,8 @@ def _load_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError("expected a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # modules beside it
     sys.modules[path.stem] = module  # builders are named "STEM:function"
     try:
         spec.loader.exec_module(module)
@@ -339,6 +342,13 @@ def _claim(origin: Origin, name: str) -> tuple[bool, bool, bool]:
     return distribution != "ganengine", distribution != f"ganengine-{name}", origin.name != name
 
 
+def _place(error: BaseException) -> str:
+    """Return ", FILE:LINE" of the plugin's own code, or of what it called, where an import of it failed."""
+    ours = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    return f", {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
 def _load(load: Callable[[], object]) -> object:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output may be meant to be one JSON object
@@ -346,7 +356,7 @@ def _load(load: Callable[[], object]) -> object:
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit included
-        raise _FaultError(f"it cannot be imported ({type(error).__name__}: {error}).", ASK) from error
+        raise _FaultError(f"it cannot be imported ({type(error).__name__}: {error}{_place(error)}).", ASK) from error
     stated = getattr(module, "GANENGINE_API", None)
     if type(stated) is not int or stated != API:
         what = "states no GANENGINE_API" if stated is None else f"is written for plugin API {stated!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,7 +105,11 @@ def variant(**arguments: str) -> str:
 
 FAULTS = {
     "import error": (PLUGIN.replace(DONE, "import torhc\n" + DONE), "torhc", "Reinstall"),
-    "exit while importing": (PLUGIN.replace(DONE, "raise SystemExit(3)\n"), r"imported \(SystemExit: 3\)", "Reinstall"),
+    "exit while importing": (
+        PLUGIN.replace(DONE, "raise SystemExit(3)\n"),
+        r"imported .SystemExit: 3, .*:\d+",
+        "Reinstall",
+    ),
     "syntax error": (PLUGIN + "def :\n", "imported .SyntaxError", "Reinstall"),
     "any error while importing": (PLUGIN.replace(DONE, "1 / 0\n"), "ZeroDivisionError", "Reinstall"),
     "no API": (PLUGIN.replace(DONE, ""), "states no GANENGINE_API; this engine has API 1", "states GANENGINE_API = 1"),
@@ -403,6 +408,23 @@ def test_plugin_option_adds_one(
     (mine,) = (variant for variant in listed["variants"] if variant["name"] == "mine")
     assert mine["distribution"] == path
     assert listed["faults"] == 0
+
+
+def test_a_file_finds_the_modules_beside_it(tmp_path: Path) -> None:
+    path = place(tmp_path, "file")
+    (path.parent / "beside_mine.py").write_text("WIDTH = 3\n")
+    path.write_text("import beside_mine\n" + path.read_text())
+    add_path(path)
+    assert registry().variant("mine").name == "mine"
+
+
+def test_a_file_that_cannot_be_imported_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken_mine.py"
+    (tmp_path / "beside_broken.py").write_text("x = 1\ny = x / 0\n")
+    for text, where in (("\n\n1 / 0\n", f"{path}:3"), ("import beside_broken\n", "beside_broken.py:2")):
+        path.write_text(text)
+        with pytest.raises(PluginError, match=rf"cannot be imported \(ZeroDivisionError: .*, .*{re.escape(where)}\)"):
+            add_path(path)
 
 
 def test_plugin_option_takes_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,9 @@ def open_array(path: File, data: bytes | None = None) -> np.ndarray:
         raise BadPictureError(str(path), f"this is no .npy array, or it is damaged ({error})") from error
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.ndim != 3 or array.size == 0 or array.shape[0] < 16 < array.shape[2]:
+    if array.size == 0:
+        raise BadPictureError(str(path), f"expected pixels, got an array {list(array.shape)} without any")
+    if array.ndim != 3 or array.shape[0] < 16 < array.shape[2]:
         raise BadPictureError(
             str(path), f"expected an array [H, W] or [H, W, C], got {list(array.shape)}; transpose it"
         )

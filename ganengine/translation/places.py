@@ -59,19 +59,20 @@ def plan(source: Path, target: Path) -> Plan:
         target: a folder, a name that ends in .zip, or for one picture a name that ends in .png.
 
     Raises:
-        UserError: there is no such file or folder, no picture in it, or two results would have one name.
+        UserError: there is no such file or folder, no picture in it, two results would have one name, or one that of
+            its own picture.
         DataError: the zip file is refused, or the folder cannot be read.
     """
     if source.resolve() == target.resolve() and source.is_file():
         raise UserError(f"{target}: expected another OUT than IN, which is still to be read.")
     if source.is_file() and not is_archive(source):
         if target.suffix.lower() == ".png" and not target.is_dir():
-            return Plan((Job(source, source.name, target.name),), target.parent)
+            return _apart(Plan((Job(source, source.name, target.name),), target.parent))
         if is_picture(target.name) and not target.is_dir():
             raise UserError(
                 f"{target}: expected a .png file or a folder to write to, or a .zip file; nothing else is written."
             )
-        return Plan((Job(source, source.name, f"{source.stem}.png"),), target)
+        return _apart(Plan((Job(source, source.name, f"{source.stem}.png"),), target))
     if not source.exists():
         raise UserError(f"{source}: expected a picture or a folder of pictures; there is none.")
     if is_picture(target.name) and not target.is_dir():
@@ -87,7 +88,21 @@ def plan(source: Path, target: Path) -> Plan:
         if not pictures:
             raise UserError(f"{source}: expected pictures beside those in {target}; there are none.")
     jobs = tuple(Job(folder.file(name), name, result) for name, result in _results(source, pictures).items())
-    return Plan(jobs, target, {f"{source}/{name}": reason for name, reason in listing.left_out.items()})
+    return _apart(Plan(jobs, target, {f"{source}/{name}": reason for name, reason in listing.left_out.items()}))
+
+
+def _apart(found: Plan) -> Plan:
+    """Return the plan, unless a result would take the place of the picture that it is made of."""
+    for job in found.jobs:
+        if (
+            not found.packed
+            and isinstance(job.file, Path)
+            and (found.target / job.result).resolve() == job.file.resolve()
+        ):
+            raise UserError(
+                f"{found.target / job.result}: expected another place than that of the picture itself. Use another OUT."
+            )
+    return found
 
 
 def _results(source: Path, names: Sequence[str]) -> dict[str, str]:

@@ -19,7 +19,12 @@ WRONG = {
     "run images DATA": 'No variant is called "images"',
     # Options that there are not
     f"{TRAIN} --lambda-l2 50": "Unrecognized options: --lambda-l2, 50 Perhaps you meant: --lambda-l1",
-    f"{TRAIN} --batchsize 2": "Unrecognized options: --batchsize, 2",
+    f"{TRAIN} --batchsize 2": "no option is called --batchsize here: that is --batch.",
+    f"{TRAIN} --batch_size=2": "no option is called --batch_size here: that is --batch.",
+    f"{TRAIN} --learning-rate 0.1": "no option is called --learning-rate here: that is --lr.",
+    f"{TRAIN} --dataroot DATA": "no option is called --dataroot here: that is the word behind the variant.",
+    f"{TRAIN} --resume RUN": "no option is called --resume here: that is the command `ganengine resume RUN`.",
+    f"{TRAIN} --n-critic 5": "Unrecognized options: --n-critic, 5",
     f"{TRAIN} --Batch 2": "Unrecognized options: --Batch, 2 Perhaps you meant: --batch",
     f"{TRAIN} --no-batch": "Unrecognized options: --no-batch",
     f"{TRAIN} --no-preview": "Unrecognized options: --no-preview Perhaps you meant: --preview",
