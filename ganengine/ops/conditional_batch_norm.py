@@ -242,6 +242,8 @@ def _like(flat: Tensor, x: Tensor) -> Tensor:
 
 def memory_format(x: Tensor) -> torch.memory_format:
     """Return the layout of results: channels-last where x is, else contiguous."""
+    if torch._C._are_functorch_transforms_active():  # vmap knows no memory formats
+        return torch.contiguous_format
     channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
     if channels_last is not None and not x.is_contiguous() and x.is_contiguous(memory_format=channels_last):
         return channels_last

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from ganengine.errors import UserError
 from ganengine.ops import dispatch
 from ganengine.ops.checks import FLOATS, accumulation_dtype, check_choice, check_device, check_float, describe
-from ganengine.ops.registration import LIBRARY, below_autograd, define, differentiate, in_forward_mode, traced
+from ganengine.ops.registration import LIBRARY, below_autograd, define, differentiate, form_of, traced, transformed
 
 OP = "patchgan_loss"
 
@@ -129,8 +129,7 @@ def patchgan_loss(
     numbers, samples = _targets(maps, target, mode, smoothing)
     arguments = (maps, numbers, samples, NUMBERS[mode], reduction == "mean")
     if dispatch.takes_op(OP, maps[0].device.type):
-        call = FORWARD if traced() else _recorded
-        loss: Tensor = call(*arguments)
+        loss: Tensor = form_of(FORWARD, _recorded)(*arguments)
         return loss
     return reference(*arguments)
 
@@ -241,7 +240,7 @@ def _recorded(maps: Sequence[Tensor], *arguments: Any) -> Tensor:
 
 
 def _above_autograd(maps: Sequence[Tensor], *arguments: Any) -> Tensor:
-    return reference(maps, *arguments) if in_forward_mode() else _recorded(maps, *arguments)
+    return reference(maps, *arguments) if transformed() else _recorded(maps, *arguments)
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:

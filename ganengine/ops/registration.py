@@ -51,8 +51,9 @@ def set_gradient(
     """Give an op its gradient, and return the function by which our own Python calls it.
 
     That function does what the op does, without the way through the dispatcher to Python and back, which costs more
-    than the kernel where tensors are small; tracing and transforms get the op itself. The op takes and returns its
-    tensors singly, not in a list. Under forward-mode differentiation the reference runs, of which torch knows it.
+    than the kernel where tensors are small; tracing gets the op itself. The op takes and returns its tensors singly,
+    not in a list. Under forward-mode differentiation and the transforms of torch.func the reference runs, of which
+    torch knows all.
 
     Args:
         op: as `define` returned it.
@@ -71,7 +72,7 @@ def set_gradient(
         def backward(ctx: Any, *grads: Tensor | None) -> Any:
             return gradient(ctx, *grads)
 
-    # The engine's own apply: torch's wrapper around it serves functorch's transforms, which get the op itself.
+    # The engine's own apply: torch's wrapper around it serves functorch's transforms, which get the reference.
     apply = super(torch.autograd.Function, Gradient).apply
 
     def recorded(*inputs: Any) -> Any:
@@ -82,10 +83,10 @@ def set_gradient(
         return below_autograd(op, *inputs)
 
     def above_autograd(*inputs: Any) -> Any:
-        return _REFERENCES[op](*inputs) if in_forward_mode() else recorded(*inputs)
+        return _REFERENCES[op](*inputs) if transformed() else recorded(*inputs)
 
     def call(*inputs: Any) -> Any:
-        return op(*inputs) if traced() else recorded(*inputs)
+        return form_of(op, recorded)(*inputs)
 
     LIBRARY.impl(op._schema.name.partition("::")[2], above_autograd, "Autograd")  # type: ignore[no-untyped-call]
     return call
@@ -131,19 +132,25 @@ def below_autograd(op: torch._ops.OpOverload, *inputs: Any) -> Any:
         return op(*inputs)
 
 
-def in_forward_mode() -> bool:
-    """Return whether tensors may carry tangents, of which a gradient of ours knows nothing."""
-    return bool(forward_ad._current_level >= 0)
+def form_of(op: torch._ops.OpOverload, recorded: Callable[..., Any]) -> Callable[..., Any]:
+    """Return by what our own Python calls an op: `recorded`, or what somebody who is looking on can make use of.
+
+    A compiler and a tracer see the op. A transform sees the reference, under vmap too, which runs an op of ours sample
+    by sample if at all.
+    """
+    if not traced():
+        return recorded
+    return op if torch.compiler.is_compiling() or not transformed() else _REFERENCES[op]
+
+
+def transformed() -> bool:
+    """Return whether tensors may carry tangents, or a transform of torch.func works: our gradients know of neither."""
+    return bool(forward_ad._current_level >= 0) or torch._C._are_functorch_transforms_active()
 
 
 def traced() -> bool:
-    """Return whether a compiler, a tracer, a transform or forward mode is looking on, which must see the op itself."""
-    return (
-        torch.compiler.is_compiling()
-        or in_forward_mode()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-    )
+    """Return whether a compiler, a tracer, a transform or forward mode is looking on, which must see no short cut."""
+    return torch.compiler.is_compiling() or transformed() or torch._C._get_tracing_state() is not None
 
 
 def differentiate(
