@@ -7,6 +7,7 @@ from ganengine.nn.equalised import EqualisedConv2d, EqualisedLinear
 from ganengine.nn.maxout import Maxout
 from ganengine.nn.minibatch_std import MinibatchStd
 from ganengine.nn.norm import BatchNorm2d, InstanceNorm2d
+from ganengine.nn.padding import crop_like, pad_to_multiple
 from ganengine.nn.pixel_norm import PixelNorm
 from ganengine.nn.precision import computed_in
 from ganengine.nn.reference_norm import ReferenceNorm, WithReference
@@ -29,6 +30,8 @@ __all__ = [
     "WithReference",
     "computed_in",
     "conv_pool2d",
+    "crop_like",
+    "pad_to_multiple",
     "preact_conv2d",
     "spectral_norm",
     "together",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ganengine import ranks
 from ganengine.errors import UserError
 from ganengine.nn.norm import follow, norm_over_ranks
+from ganengine.nn.tracing import leaf_module
 from ganengine.ops import conditional_batch_norm
 from ganengine.ops.activation import SLOPES
 
@@ -58,6 +59,7 @@ class ConditionalBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
+    @leaf_module
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return like x [N, C, H, W].
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ganengine.nn.context import dropout_key, sample_keys
+from ganengine.nn.context import current, dropout_key, sample_keys
+from ganengine.nn.tracing import leaf_module
 from ganengine.ops.counter import keep_mask
+from ganengine.ops.registration import traced
 
 
 class Dropout(nn.Module):
@@ -27,9 +30,12 @@ class Dropout(nn.Module):
         self.p = p
         self.always = always
 
+    @leaf_module
     def forward(self, x: Tensor) -> Tensor:
         if self.p == 0 or not (self.training or self.always):
             return x
+        if current() is None and traced():
+            return F.dropout(x, self.p)  # a seed that is drawn now would be the traced network's only one
         # The mask is made in logical (N, C, H, W) order, so that the memory format does not change it.
         keys = sample_keys(self)
         if keys is None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ganengine.nn.tracing import leaf_module
+from ganengine.ops.registration import traced
+
 
 class Flatten(nn.Flatten):
     """As nn.Flatten; the gradient of channels-last features is channels-last.
@@ -14,9 +17,11 @@ class Flatten(nn.Flatten):
     Gradients: any order.
     """
 
+    @leaf_module
     def forward(self, input: Tensor) -> Tensor:
         """Return what nn.Flatten returns."""
-        if input.dim() == 4 and input.requires_grad and input.is_contiguous(memory_format=torch.channels_last):
+        wanted = input.dim() == 4 and input.requires_grad and not traced()
+        if wanted and input.is_contiguous(memory_format=torch.channels_last):
             input = input.view_as(input)  # a hook on the tensor itself would see all of its gradient
             input.register_hook(_channels_last)  # type: ignore[no-untyped-call]
         return super().forward(input)
@@ -34,6 +39,7 @@ class Unflatten(nn.Unflatten):
     Gradients: any order.
     """
 
+    @leaf_module
     def forward(self, input: Tensor) -> Tensor:
         """Return what nn.Unflatten returns."""
         features = super().forward(input)

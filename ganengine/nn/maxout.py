@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ganengine.errors import UserError
 from ganengine.nn.context import dropout_key
+from ganengine.nn.tracing import leaf_module
 from ganengine.ops import maxout
 
 
@@ -47,6 +48,7 @@ class Maxout(nn.Linear):
         self.activation = activation
         self.dropout = dropout
 
+    @leaf_module
     def forward(self, x: Tensor) -> Tensor:
         """Return [N, units] for x [N, in_features]."""
         h = F.linear(x, self.weight)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ganengine import ranks
+from ganengine.nn.tracing import leaf_module
 from ganengine.ops.checks import accumulation_dtype
 from ganengine.ops.conditional_batch_norm import reference_pooled
 
@@ -30,6 +31,7 @@ class MinibatchStd(nn.Module):
         super().__init__()
         self.eps = eps
 
+    @leaf_module
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(accumulation_dtype(x.dtype))
         var = wide.var(0, correction=0)
@@ -37,7 +39,7 @@ class MinibatchStd(nn.Module):
             own = torch.stack((wide.mean(0), var, torch.full_like(var, len(x)))).flatten(1)
             _, var, _, _ = reference_pooled(ranks.gathered(own))
         deviation = (var + self.eps).sqrt().mean().to(x.dtype)
-        return torch.cat((x, deviation.expand(len(x), 1, *x.shape[2:])), 1)
+        return torch.cat((x, deviation.expand(x.shape[0], 1, *x.shape[2:])), 1)
 
     def extra_repr(self) -> str:
         return f"eps={self.eps}"

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ganengine import ranks
 from ganengine.nn.context import current
+from ganengine.nn.tracing import leaf_module
 from ganengine.ops import dispatch
 from ganengine.ops.checks import accumulation_dtype, widened
 from ganengine.ops.conditional_batch_norm import (
@@ -43,6 +44,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     Outside a context, and with "running", it is torch's BatchNorm2d.
     """
 
+    @leaf_module
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             return super().forward(x) if ranks.world() == 1 else batch_norm_over_ranks(self, x)
@@ -59,16 +61,18 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """Instance normalisation over (H, W) of each sample and channel; a map of one value passes unchanged.
 
     In channels-last memory it is computed by the engine's own kernel, or as batch norm of each sample by itself; both
-    are the same and, unlike torch's instance norm, do not copy to the other layout and back.
+    are the same and, unlike torch's instance norm, do not copy to the other layout and back. Who traces or exports it
+    gets torch's, for batches of any size.
     """
 
+    @leaf_module
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] * x.shape[-2] == 1:
             return x
         if self.running_mean is not None and not self.track_running_stats:
             # Held: torch's own would update the running statistics all the same.
             return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
-        if self.track_running_stats or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        if self.track_running_stats or traced() or not _is_channels_last(x):
             return super().forward(x)
         if instance_kernel_pays(x, self.training):
             return instance_norm(x, *rows_of(self, x), self.eps)
@@ -76,6 +80,10 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in torch.split(x, 1)
         ]
         return torch.cat(samples) if len(samples) != 1 else samples[0]
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 LEAST_ELEMENTS = 1 << 18
@@ -89,8 +97,10 @@ def instance_kernel_pays(x: Tensor, training: bool) -> bool:
 
     Outside of training it is taken for one small sample too: a picture gets the same bits whatever its batch mates.
     """
+    if traced():  # before a tracer takes the sizes at hand for those of every batch
+        return False
     pays = len(x) > 1 or x.numel() >= LEAST_OF_ONE or not training
-    return pays and dispatch.compiled("instance_norm", x.device.type) and not traced()
+    return pays and dispatch.compiled("instance_norm", x.device.type)
 
 
 def rows_of(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ganengine.nn.tracing import leaf_module
 from ganengine.ops.checks import accumulation_dtype
 
 
@@ -24,6 +25,7 @@ class PixelNorm(nn.Module):
         super().__init__()
         self.eps = eps
 
+    @leaf_module
     def forward(self, x: Tensor) -> Tensor:
         square = x.to(accumulation_dtype(x.dtype)).square().mean(1, keepdim=True)
         return x * (square + self.eps).rsqrt().to(x.dtype)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ganengine import ranks
+from ganengine.nn.tracing import leaf_module
 
 
 class ReferenceNorm(nn.Module):
@@ -35,6 +36,7 @@ class ReferenceNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
 
+    @leaf_module
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 2 or x.shape[1] != self.num_features:
             raise ValueError(f"ReferenceNorm: expected x [N, {self.num_features}, ...], got {list(x.shape)}.")

@@ -35,7 +35,7 @@ def conv_pool2d(conv: nn.Conv2d, x: Tensor, slope: float = 1.0) -> Tensor:
 
     Gradients: any order.
     """
-    if not _merges(conv, x, x.shape[2:]):
+    if not _merges(conv, x, 1):
         return F.avg_pool2d(preact_conv2d(conv, x, slope), 2)
     weight = merged_kernels(_weight(conv), repeats=False)
     form = gathering((4, 4), (2, 2), (1, 1), x)
@@ -54,7 +54,7 @@ def up_conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
     Gradients: any order.
     """
-    if not _merges(conv, x, [2 * side for side in x.shape[2:]]):
+    if not _merges(conv, x, 2):
         doubled: Tensor = conv(F.interpolate(x, scale_factor=2))
         return doubled
     weight = merged_kernels(_weight(conv), repeats=True)
@@ -65,17 +65,19 @@ def up_conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return convolved(x, weight, conv.bias, form, ways)
 
 
-def _merges(conv: nn.Conv2d, x: Tensor, large: torch.Size | list[int]) -> bool:
+def _merges(conv: nn.Conv2d, x: Tensor, times: int) -> bool:
+    """Whether the two become one, where the large map has `times` the sides of x."""
     return (
         isinstance(conv, Conv2d)
+        and isinstance(x, Tensor)  # torch.fx traces with proxies, which have no sides
         and (conv.kernel_size, conv.stride, conv.dilation) == ((3, 3), (1, 1), (1, 1))
         and (conv.padding, conv.padding_mode, conv.groups) == ((1, 1), "zeros", 1)
         and not conv._forward_hooks
         and all(hook is follow for hook in conv._forward_pre_hooks.values())
         and x.device.type == "cpu"
-        and not any(side % 2 for side in large)
-        and min(large) >= _least_side(computed_in(x))
         and not traced()
+        and not any(times * side % 2 for side in x.shape[2:])
+        and times * min(x.shape[2:]) >= _least_side(computed_in(x))
     )
 
 

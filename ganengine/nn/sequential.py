@@ -38,6 +38,8 @@ class Sequential(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return what nn.Sequential returns."""
+        if not isinstance(input, Tensor):  # torch.fx traces layer by layer
+            return super().forward(input)
         return run(list(self), input)
 
 

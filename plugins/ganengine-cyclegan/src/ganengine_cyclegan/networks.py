@@ -11,11 +11,10 @@ from __future__ import annotations
 import torch
 from ganengine.actions import ImagePool
 from ganengine.errors import UserError
-from ganengine.nn import BatchNorm2d, InstanceNorm2d
+from ganengine.nn import BatchNorm2d, InstanceNorm2d, crop_like, pad_to_multiple
 from ganengine.nn.init import initialise
 from ganengine.variant import DataSpec, Stage
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ganengine_cyclegan.config import CycleGANConfig, Norm, ReceptiveField
 
@@ -102,15 +101,9 @@ class Generator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate x [N, C, H, W] in [-1, 1] to [N, C', H, W] in [-1, 1]."""
-        height, width = x.shape[-2:]
         # 8: reflection needs two pixels inside the blocks.
-        below, right = (max(8, -(-side // 4) * 4) - side for side in (height, width))
-        if not below and not right:
-            painted: Tensor = self.layers(x)
-            return painted
-        padded = functional.pad(x, (0, right, 0, below), mode="replicate")
-        cropped: Tensor = self.layers(padded)[..., :height, :width]
-        return cropped
+        painted: Tensor = crop_like(self.layers(pad_to_multiple(x, 4, 8)), x)
+        return painted
 
 
 class Residual(nn.Module):

@@ -11,7 +11,7 @@ from math import ceil
 
 import torch
 from ganengine.errors import UserError
-from ganengine.nn import BatchNorm2d, Dropout, InstanceNorm2d
+from ganengine.nn import BatchNorm2d, Dropout, InstanceNorm2d, crop_like, pad_to_multiple
 from ganengine.nn.init import initialise
 from ganengine.variant import DataSpec, Stage
 from torch import Tensor, nn
@@ -122,12 +122,7 @@ class Translator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate x [N, C, H, W] in [-1, 1] to [N, C', H, W] in [-1, 1]."""
-        height, width = x.shape[-2:]
-        below = padded_side(max(height, self.minimum), self.multiple) - height
-        right = padded_side(max(width, self.minimum), self.multiple) - width
-        if not below and not right:
-            return self.paint(x)
-        return self.paint(F.pad(x, (0, right, 0, below), mode="replicate"))[..., :height, :width]
+        return crop_like(self.paint(pad_to_multiple(x, self.multiple, self.minimum)), x)
 
     def paint(self, x: Tensor) -> Tensor:
         """Translate x, whose sides fit."""
