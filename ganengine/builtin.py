@@ -31,6 +31,7 @@ def ganengine_commands() -> list[Component]:
             "ganengine.diagnose.command:diagnose",
         ),
         Component("import", "make a run of weights trained elsewhere", f"{where}.importing:import_weights"),
+        Component("export", "write a trained run as a file for other programs", f"{where}.export:export"),
         Component("report", "one HTML page: curves, previews, figures", f"{where}.report:report"),
         Component("list", "what is installed", f"{where}.installed:show_list"),
         Component("info", "one variant: options, presets, fields", f"{where}.installed:show_info"),
@@ -107,6 +108,18 @@ def ganengine_metrics() -> list[Metric]:
         Metric("ade-mean", "mean distance over all futures", f"{forecasts}:ade_mean", "forecast"),
         Metric("fde-mean", "last distance over all futures", f"{forecasts}:fde_mean", "forecast"),
         Metric("spread", "how far the ends of futures lie from their middle", f"{forecasts}:spread", "forecast"),
+    ]
+
+
+@hookimpl
+def ganengine_exporters() -> list[Component]:
+    """Objects like ganengine.export.formats.Exporter."""
+    where = "ganengine.export.formats"
+    return [
+        Component("safetensors", "averaged weights alone", f"{where}:SAFETENSORS"),
+        Component("torchscript", "torch.jit.trace, for C++ and mobile", f"{where}:TORCHSCRIPT"),
+        Component("pt2", "torch.export", f"{where}:PT2"),
+        Component("onnx", "ONNX, for other runtimes; needs the extra `export`", f"{where}:ONNX"),
     ]
 
 

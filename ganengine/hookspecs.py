@@ -70,7 +70,7 @@ def ganengine_metrics() -> Iterable[Component]:
 
 @hookspec
 def ganengine_exporters() -> Iterable[Component]:
-    """Return formats that a trained network can be written in."""
+    """Return formats of `ganengine export`: objects of ganengine.export.formats.Exporter."""
 
 
 @hookspec

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ganengine import checkpoint
+from ganengine import checkpoint, ops
 from ganengine.checkpoint import load_tensors
 from ganengine.config import Precision
 from ganengine.data.batch import Batch
@@ -37,6 +39,7 @@ class Trained:
         untrained: sample with the networks as they were before the first step, the baseline of every figure.
         precision: "auto", or None, is the fast one of the hardware; `settle` looks whether it is good enough.
         step: of the checkpoint to use; None: the newest whole one.
+        plain: networks of torch's own layers in its own memory order, to be handed on; the same but for rounding.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it does not fit.
@@ -45,7 +48,7 @@ class Trained:
     def __init__(
         self, folder: RunFolder, *, device: str = "auto", seed: int | None = None, statistics: Statistics = "own",
         threads: int | None = None, precision: Precision | None = None, untrained: bool = False,
-        step: int | None = None,
+        step: int | None = None, plain: bool = False,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.settings = folder.read_config(registry())
@@ -60,6 +63,8 @@ class Trained:
         engine = dataclasses.replace(
             self.settings.engine, device=device, threads=threads, precision=precision or "auto"
         )  # fmt: skip
+        if plain:
+            engine = dataclasses.replace(engine, channels_last="off")
         self.automatic = engine.precision == "auto"
         """Whether the precision was left open."""
         self.note = ""
@@ -98,6 +103,40 @@ class Trained:
         if self.automatic:
             side = self.stage.size or self.settings.engine.size or 0
             self.note = settle(self.sampler, view, self.spec, side, given)
+
+
+def load_networks(run: str | os.PathLike[str], *, step: int | None = None) -> dict[str, nn.Module]:
+    """Load the networks of a run as modules in eval mode on the CPU, the averaged ones where there are any.
+
+    They are made of torch's own layers and those of `ganengine.nn`, in float32. Batch norm uses the running statistics
+    of the training, and dropout that stays on in use draws from torch's global generator; `ganengine.export.load_view`
+    gives what `ganengine sample` and `ganengine translate` make instead.
+
+    Args:
+        run: folder of the run.
+        step: of the checkpoint to use; None: the newest whole one.
+
+    Returns:
+        The modules by name: "G", "D" ...
+
+    Raises:
+        UserError: there is no such run, or its variant is not installed.
+        CheckpointError: there is no such checkpoint, or it does not fit.
+    """
+    networks = load_plain(run, step=step).sampler.networks
+    return {name: network.eval() for name, network in networks.items() if isinstance(network, nn.Module)}
+
+
+def load_plain(run: str | os.PathLike[str], *, step: int | None = None, seed: int | None = None) -> Trained:
+    """Load a run to hand its networks on; threads, and how ops are computed, stay as they are in this process."""
+    mode = ops.mode()
+    try:
+        return Trained(
+            RunFolder.open(Path(run)), device="cpu", threads=torch.get_num_threads(), precision="fp32", step=step,
+            seed=seed, plain=True,
+        )  # fmt: skip
+    finally:
+        ops.set_mode(mode)
 
 
 def _unbegun(made: Mapping[str, Tensor], saved: Mapping[str, Tensor], schedule: Schedule) -> tuple[str, ...]:

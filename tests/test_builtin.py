@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ganengine import builtin, hookspecs
+from ganengine.export.formats import Exporter
 from ganengine.losses.adversarial import FAMILIES
 from ganengine.nn.init import INITIALISERS
 
@@ -47,6 +48,13 @@ def test_losses_and_initialisers_are_the_tables_own():
         assert component.load() is FAMILIES[name]
     for name, component in components("ganengine_initialisers").items():
         assert component.load() is INITIALISERS[name]
+
+
+def test_exporters_have_suffixes_of_their_own() -> None:
+    exporters = {name: component.load() for name, component in components("ganengine_exporters").items()}
+    assert set(exporters) == {"safetensors", "torchscript", "pt2", "onnx"}
+    assert all(isinstance(exporter, Exporter) for exporter in exporters.values())
+    assert len({exporter.suffix for exporter in exporters.values()}) == len(exporters)
 
 
 def test_optimizers_are_torch_classes():

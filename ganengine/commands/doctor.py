@@ -17,6 +17,7 @@ from ganengine.commands.arguments import parse
 
 EXTRAS = {
     "report": "plots of diagnose and of benches, and the fonts of drawn data",
+    "export": "ganengine export --format onnx",
     "test": "running the tests",
     "dev": "checking types and style",
 }

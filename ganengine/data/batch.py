@@ -37,7 +37,7 @@ class Batch(Mapping[str, Tensor]):
                 raise ValueError(f'a field cannot be called "{name}": a batch uses that name itself.')
             if name in self.offsets:
                 self._check_offsets(name, tensor)
-            elif len(tensor) != len(self.index):
+            elif tensor.shape[0] != self.index.shape[0]:  # not by `len`, which no tracer sees
                 raise ValueError(f"field {name}: expected {len(self.index)} rows, got {len(tensor)}.")
 
     def __getitem__(self, name: str) -> Tensor:

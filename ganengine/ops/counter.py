@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ganengine.errors import UserError
+from ganengine.ops.registration import traced
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -117,6 +118,8 @@ def _bits(seed: int, offset: int, numel: int, device: torch.device | str | None)
     z.bitwise_xor_(_shift(z, 30)).mul_(signed64(_MIX_1))
     z.bitwise_xor_(_shift(z, 27)).mul_(signed64(_MIX_2))
     z.bitwise_xor_(_shift(z, 31))
+    if traced():  # torch.jit and ONNX know no views as another dtype
+        return torch.stack((z, z >> 32), 1).flatten().to(torch.int32)[skip : skip + numel]
     return z.view(torch.int32)[
         skip : skip + numel
     ]  # little-endian, as all that PyTorch is released for: low half first

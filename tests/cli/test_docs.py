@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ganengine.builtin import ganengine_commands
-from ganengine.commands import evaluate, sample, translate
+from ganengine.commands import evaluate, export, sample, translate
 from ganengine.config import Budget, RunOptions
 from ganengine.diagnose.command import DOptimum, ModesOptions
 
@@ -22,6 +22,7 @@ FORMS: dict[str, Any] = {
     "sample": sample._Options,
     "translate": translate._Options,
     "eval": evaluate._Options,
+    "export": export._Options,
 }
 DIAGNOSES = (DOptimum, ModesOptions)
 POSITIONAL = {"run", "source", "target", "data"}

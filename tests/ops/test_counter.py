@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import pytest
@@ -122,3 +123,26 @@ def test_normal_numbers_are_normal() -> None:
     assert moments == pytest.approx([0, 1, 0, 3], abs=0.02)
     below = [float((x < t).double().mean()) for t in (-2.0, -1.0, 0.5, 1.5)]
     assert below == pytest.approx([NormalDist().cdf(t) for t in (-2.0, -1.0, 0.5, 1.5)], abs=0.002)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("offset", [0, 3])
+def test_a_traced_mask_has_the_same_bits_in_any_size(offset: int) -> None:
+    def mask(x: torch.Tensor) -> torch.Tensor:
+        return keep_mask(11, offset, x.shape, 0.3)
+
+    traced = torch.jit.trace(mask, torch.zeros(3, 5))
+    program = torch.export.export(_Called(mask), (torch.zeros(3, 5),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    for x in (torch.zeros(3, 5), torch.zeros(8, 5)):
+        assert torch.equal(traced(x), mask(x))
+        assert torch.equal(program.module()(x), mask(x))
+
+
+class _Called(torch.nn.Module):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)

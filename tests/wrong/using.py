@@ -105,6 +105,21 @@ WRONG = {
     "eval RUN --precision fp8": "invalid choice 'fp8' for argument '--precision'",
     "eval runs/no-data": "it is not there any more. Put it back, name its new place (`ganengine eval runs/no-data "
     "/new/place`), or write its new place into runs/no-data/config.yaml",
+    # export
+    "export": "Missing from ganengine export",
+    "export RUN DATA": "Unrecognized options: ",
+    "export nowhere": "nowhere: expected the folder of a run; there is no such folder",
+    "export RUN --format pt3": 'No exporter is called "pt3". Did you mean pt2',
+    "export RUN --view strip": 'does not have a sample or translate view called "strip"; it has translate',
+    "export RUN --view triptych": 'does not have a sample or translate view called "triptych"; it has translate',
+    "export RUN --size 0": "--size: expected a number from",
+    "export RUN --step 7": "7",
+    "export RUN --stats mine": "invalid choice 'mine' for argument '--stats'",
+    "export RUN --threads 0": "--threads: expected a number from 1",
+    "export RUN --out net.onnx": '--out net.onnx: expected the name of a .pt2 file, got "net.onnx"',
+    "export RUN --out empty": "--out empty: expected the name of a .pt2 file, got a folder",
+    "export RUN --out file.yaml/net.pt2": "file.yaml: expected a folder to write to; it is a file",
+    "export RUN --out dangling/net.pt2": "dangling: expected a folder to write to; it is a link that leads nowhere",
     # report
     "report": "expected the folder of a run, or of several; got none",
     "report --overwrite": "expected the folder of a run, or of several; got none",

@@ -1,0 +1,159 @@
+"""Files that a model is written to, and read back from: weights alone, TorchScript, torch.export, ONNX."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from ganengine.errors import UserError
+from ganengine.export.model import Model
+
+ABOUT = "ganengine"
+"""The one key of what a file says about itself: several would come in any order."""
+Call = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """One format: how to write a model, and how to read it back to see that it is right."""
+
+    suffix: str
+    """Of files of this format, with its dot."""
+    write: Callable[[Model, Path], None]
+    read: Callable[[Path, Model], Call]
+    """Return a function of the model's inputs, made of the file alone where that is possible."""
+
+
+def _about(model: Model) -> str:
+    return json.dumps(model.about, sort_keys=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Weights alone
+
+
+def _write_weights(model: Model, path: Path) -> None:
+    import safetensors.torch
+
+    tensors = {name.removeprefix("networks."): tensor for name, tensor in model.module.state_dict().items()}
+    whole = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    safetensors.torch.save_file(whole, path, metadata={ABOUT: _about(model)})
+
+
+def _read_weights(path: Path, model: Model) -> Call:
+    import safetensors.torch
+
+    tensors = {f"networks.{name}": tensor for name, tensor in safetensors.torch.load_file(path).items()}
+    return lambda *inputs: torch.func.functional_call(model.module, tensors, inputs, strict=True)
+
+
+SAFETENSORS = Exporter(".safetensors", _write_weights, _read_weights)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Graphs
+
+
+def _write_script(model: Model, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is checked afterwards, by inputs of another size
+        made = torch.jit.trace(model.module, model.examples, check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(made, str(path), _extra_files={ABOUT: _about(model)})
+
+
+def _read_script(path: Path, model: Model) -> Call:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        loaded: Call = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+    return loaded
+
+
+TORCHSCRIPT = Exporter(".pt", _write_script, _read_script)
+
+
+def exported(model: Model) -> Any:
+    """Return torch.export's program of a model."""
+    shapes = {name: dict.fromkeys(free, Dim.DYNAMIC) for name, free in model.axes.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The tensor attributes")  # recurrent layers keep a list of their weights
+        return torch.export.export(model.module, model.examples, dynamic_shapes=shapes)
+
+
+def _write_program(model: Model, path: Path) -> None:
+    torch.export.save(exported(model), path, extra_files={ABOUT: _about(model)})
+
+
+def _read_program(path: Path, model: Model) -> Call:
+    loaded: Call = torch.export.load(path).module()
+    return loaded
+
+
+PT2 = Exporter(".pt2", _write_program, _read_program)
+
+
+def _write_onnx(model: Model, path: Path) -> None:
+    _need_onnx()
+    with _quiet("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            exported(model),
+            (),
+            input_names=list(model.axes),
+            output_names=["made"],
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.model.metadata_props[ABOUT] = _about(model)
+        program.save(str(path), external_data=False)
+
+
+def _read_onnx(path: Path, model: Model) -> Call:
+    _need_onnx()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def call(*inputs: Tensor) -> Tensor:
+        given = {name: x.numpy() for name, x in zip(model.axes, inputs, strict=True)}
+        return torch.from_numpy(session.run(None, given)[0])
+
+    return call
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger to errors: torch tells of packages that play no part here."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _need_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"--format onnx: expected onnx, onnxscript and onnxruntime; {error.name} is not installed. Install the "
+            "extra: pip install 'ganengine[export]'."
+        ) from error
+
+
+ONNX = Exporter(".onnx", _write_onnx, _read_onnx)

@@ -1,0 +1,285 @@
+"""`ganengine export`: files that other programs load make what the run makes; nothing else is ever written."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ganengine import ops
+from ganengine.cli import main
+from ganengine.commands import export
+from ganengine.export import formats, load_view
+from ganengine.export.formats import Exporter
+from ganengine.plugins import add_path, registry
+from ganengine.runfolder import RunFolder
+from ganengine.trained import Trained, load_networks
+
+Go = Callable[..., Any]
+Tree = Callable[[Path], dict[str, Any]]
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),  # of sizes that are asked for
+]
+
+RUNS = {
+    "gan": (["--architecture", "mlp-small", "--latent", "4"], "ganengine-gan"),
+    "cgan": (["--latent", "4"], "ganengine-cgan"),
+}
+FEW = ["--size", "8", "--batch", "4", "--preview", "0", "--threads", "1", "--precision", "fp32", "--max-steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def runs(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a run without labels, one with, and one that translates."""
+    classes = tmp_path_factory.mktemp("data")
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        (classes / str(number % 3)).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(classes / str(number % 3) / f"{number}.png")
+    found = {"pix2pix": trained}
+    for variant, (options, plugin) in RUNS.items():
+        if variant not in registry().entries["variant"]:
+            add_path(ROOT / "plugins" / plugin)
+        found[variant] = tmp_path_factory.mktemp("runs") / variant
+        assert main(["run", variant, str(classes), *FEW, *options, "--out", str(found[variant])]) == 0
+    return found
+
+
+def inputs(variant: str, count: int, side: int = 16) -> tuple[Tensor, ...]:
+    draw = torch.Generator().manual_seed(count)
+    if variant == "pix2pix":
+        return (torch.rand((count, 3, side, side), generator=draw) * 2 - 1,)
+    z = torch.randn((count, 4), generator=draw)
+    return (z,) if variant == "gan" else (z, torch.eye(3)[torch.arange(count) % 3])
+
+
+def made_by_the_run(run: Path, given: tuple[Tensor, ...]) -> Tensor:
+    """Return what the engine's own sampler makes; of pictures, those of one name."""
+    trained = Trained(RunFolder.open(run), device="cpu", precision="fp32", threads=1)
+    view = trained.sampler.view(("sample", "translate"))
+    if view.kind == "translate":
+        return trained.sampler.translate(view, *given, ["export"] * len(given[0]))
+    return trained.sampler.sample(view, *given)
+
+
+def _weights(path: Path, run: Path) -> Callable[..., Tensor]:
+    tensors = safetensors.torch.load_file(path)
+    view = load_view(run)
+    assert isinstance(view, nn.Module)
+    view.load_state_dict({f"networks.{name}": tensor for name, tensor in tensors.items()})
+    return view
+
+
+def _onnx(path: Path, run: Path) -> Callable[..., Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path))
+    names = [each.name for each in session.get_inputs()]
+    return lambda *xs: torch.from_numpy(session.run(None, dict(zip(names, (x.numpy() for x in xs), strict=True)))[0])
+
+
+LOADERS: dict[str, Callable[[Path, Path], Callable[..., Tensor]]] = {
+    "safetensors": _weights,
+    "torchscript": lambda path, run: torch.jit.load(str(path)),  # type: ignore[no-any-return]
+    "pt2": lambda path, run: torch.export.load(path).module(),
+    "onnx": _onnx,
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("variant", ["gan", "cgan", "pix2pix"])
+def test_a_file_makes_what_the_run_makes(
+    runs: dict[str, Path], variant: str, name: str, go: Go, tmp_path: Path, tree: Tree
+) -> None:
+    if name == "onnx":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    out = tmp_path / "new" / ("net" + registry().get("exporter", name).load().suffix)
+    done = go("export", runs[variant], "--format", name, "--out", out, "--json", "--threads", "1")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert (told["schema"], told["file"], told["variant"], told["format"]) == (1, str(out), variant, name)
+    assert [entry["name"] for entry in told["inputs"]] == {"gan": ["z"], "cgan": ["z", "y"]}.get(variant, ["images"])
+    assert all(entry["shape"][0] == "batch" for entry in told["inputs"])
+    assert 0 <= told["largest_difference"] < 1e-4
+    assert set(tree(tmp_path)) == {"new", f"new/{out.name}"}
+    call = LOADERS[name](out, runs[variant])
+    for count in (1, 7):
+        given = inputs(variant, count)
+        with torch.no_grad():
+            torch.testing.assert_close(call(*given), made_by_the_run(runs[variant], given), rtol=1e-4, atol=1e-4)
+
+
+def test_what_files_say_of_themselves(runs: dict[str, Path], go: Go, tmp_path: Path) -> None:
+    for name, suffix in (("safetensors", "safetensors"), ("torchscript", "pt"), ("pt2", "pt2")):
+        assert go("export", runs["gan"], "--format", name, "--out", tmp_path / f"net.{suffix}").status == 0
+    with safetensors.safe_open(tmp_path / "net.safetensors", "pt") as file:
+        assert set(file.metadata()) == {"ganengine"}
+        found = [file.metadata()["ganengine"]]
+    extra = {"ganengine": ""}
+    torch.jit.load(str(tmp_path / "net.pt"), _extra_files=extra)  # type: ignore[no-untyped-call]
+    found.append(extra["ganengine"])
+    extra = {"ganengine": ""}
+    torch.export.load(tmp_path / "net.pt2", extra_files=extra)
+    found.append(extra["ganengine"])
+    for each in found:
+        text = each.decode() if isinstance(each, bytes) else each
+        about = json.loads(text)
+        assert (about["variant"], about["view"], about["step"], about["networks"]) == ("gan", "samples", 2, ["G"])
+
+
+def test_pictures_of_any_size_or_of_one(runs: dict[str, Path], go: Go, tmp_path: Path) -> None:
+    run = runs["pix2pix"]
+    done = go("export", run, "--format", "torchscript", "--out", tmp_path / "any.pt", "--json")
+    assert json.loads(done.out)["inputs"][0]["shape"] == ["batch", 3, "height", "width"]
+    call = torch.jit.load(str(tmp_path / "any.pt"))  # type: ignore[no-untyped-call]
+    given = (torch.rand(2, 3, 21, 50) * 2 - 1,)
+    with torch.no_grad():
+        torch.testing.assert_close(call(*given), made_by_the_run(run, given), rtol=1e-4, atol=1e-4)
+    # A U-Net whose bottleneck has one pixel at the training's size: torch.export holds that size, or larger ones.
+    done = go("export", run, "--out", tmp_path / "own.pt2", "--json")
+    assert json.loads(done.out)["inputs"][0]["shape"] == ["batch", 3, 16, 16]
+    assert f"pt2 cannot hold this network for pictures of any size: {tmp_path}/own.pt2 takes 16 x 16 pixels" in done.err
+    done = go("export", run, "--out", tmp_path / "larger.pt2", "--json", "--size", "24")
+    assert json.loads(done.out)["inputs"][0]["shape"] == ["batch", 3, 24, 24]
+    assert done.err == ""
+    given = (torch.rand(2, 3, 24, 24) * 2 - 1,)
+    larger = torch.export.load(tmp_path / "larger.pt2").module()
+    torch.testing.assert_close(larger(*given).detach(), made_by_the_run(run, given), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_replaced_unasked(runs: dict[str, Path], go: Go, tmp_path: Path) -> None:
+    out = tmp_path / "net.pt"
+    out.write_text("mine")
+    command = ("export", runs["gan"], "--format", "torchscript", "--out", out)
+    done = go(*command)
+    assert done.status == 2
+    assert f"{out}: expected names that are free; they exist. Use --overwrite" in done.err
+    assert out.read_text() == "mine"
+    assert go(*command, "--overwrite").status == 0
+    assert torch.jit.load(str(out))(torch.zeros(2, 4)).shape == (2, 1, 8, 8)  # type: ignore[no-untyped-call]
+
+
+def test_by_default_it_lies_in_the_run(runs: dict[str, Path], go: Go) -> None:
+    done = go("export", runs["gan"], "--format", "safetensors")
+    out = runs["gan"] / "exported" / "samples.safetensors"
+    assert done.out == f"{out}: safetensors of z [batch, 4]; it makes what the run makes, at most 0.0e+00 apart\n"
+    assert out.is_file()
+    assert go("export", runs["gan"], "--format", "safetensors").status == 2
+
+
+def test_a_size_is_for_pictures_that_come_in(runs: dict[str, Path], go: Go, tmp_path: Path) -> None:
+    done = go("export", runs["gan"], "--size", "16", "--out", tmp_path / "net.pt2")
+    assert (done.status, done.out) == (2, "")
+    assert "--size: expected a view that translates, samples draws samples. Leave it out." in done.err
+
+
+def _broken(model: Any, path: Path) -> None:
+    path.write_text("half")
+    raise ValueError("no such operation")
+
+
+WRONG = {
+    "fails": (Exporter(".net", _broken, lambda path, model: model.module), "ValueError: no such operation"),
+    "gives another result": (
+        Exporter(
+            ".net",
+            lambda model, path: path.touch(),
+            lambda path, model: lambda *given: model.module(*given) + 0.01,
+        ),
+        "it differs by 0.01",
+    ),
+    "gives another shape": (
+        Exporter(".net", lambda model, path: path.touch(), lambda path, model: lambda *given: torch.zeros(3)),
+        "a result [3] in place of [5, 1, 8, 8]",
+    ),
+    "is not a number": (
+        Exporter(
+            ".net",
+            lambda model, path: path.touch(),
+            lambda path, model: lambda *given: model.module(*given) * float("nan"),
+        ),
+        "it differs by nan",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_file_that_is_wrong_is_not_written(
+    runs: dict[str, Path], name: str, go: Go, tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter, told = WRONG[name]
+    monkeypatch.setattr(formats, "PT2", exporter)
+    done = go("export", runs["gan"], "--out", tmp_path / "new" / "net.net")
+    assert (done.status, done.out) == (2, "")
+    assert told in done.err
+    assert tree(tmp_path) == {}
+
+
+def test_onnx_says_which_extra_it_needs(
+    runs: dict[str, Path], go: Go, tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = go("export", runs["gan"], "--format", "onnx", "--out", tmp_path / "net.onnx")
+    assert done.status == 2
+    assert "pip install 'ganengine[export]'" in done.err
+    assert tree(tmp_path) == {}
+
+
+def test_the_limit_is_below_a_level_of_a_picture() -> None:
+    assert 8 * export.MOST <= 2 / 255 + 1e-3
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# In Python
+
+
+def test_networks_are_the_averaged_ones_in_eval_mode(runs: dict[str, Path]) -> None:
+    threads, mode = torch.get_num_threads(), ops.mode()
+    networks = load_networks(runs["pix2pix"])
+    assert (torch.get_num_threads(), ops.mode()) == (threads, mode)
+    assert set(networks) == {"G", "D"}
+    assert not any(module.training for network in networks.values() for module in network.modules())
+    kept = safetensors.torch.load_file(runs["pix2pix"] / "checkpoints" / "step-000000003" / "networks.safetensors")
+    for name, saved in (("G", "G_ema"), ("D", "D")):
+        for path, tensor in networks[name].state_dict().items():
+            assert torch.equal(tensor, kept[f"{saved}/{path}"]), path
+    weights = [name.removeprefix("G/") for name in kept if name.startswith("G/") and name.endswith("weight")]
+    assert any(not torch.equal(kept[f"G_ema/{path}"], kept[f"G/{path}"]) for path in weights)
+    assert {type(module).__module__.split(".")[0] for module in networks["G"].modules()} <= {
+        "torch", "ganengine", "ganengine_pix2pix",
+    }  # fmt: skip
+    assert type(networks["G"].down[0]) is nn.Conv2d
+
+
+@pytest.mark.parametrize("variant", ["gan", "cgan", "pix2pix"])
+def test_a_view_is_what_the_run_makes(runs: dict[str, Path], variant: str) -> None:
+    view, given = load_view(runs[variant]), inputs(variant, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(view(*given), made_by_the_run(runs[variant], given), rtol=1e-4, atol=1e-4)
+
+
+def test_the_page_runs(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "export.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "pix2pix").symlink_to(runs["pix2pix"])
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
