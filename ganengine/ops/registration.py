@@ -135,12 +135,13 @@ def below_autograd(op: torch._ops.OpOverload, *inputs: Any) -> Any:
 def form_of(op: torch._ops.OpOverload, recorded: Callable[..., Any]) -> Callable[..., Any]:
     """Return by what our own Python calls an op: `recorded`, or what somebody who is looking on can make use of.
 
-    A compiler and a tracer see the op. A transform sees the reference, under vmap too, which runs an op of ours sample
-    by sample if at all.
+    A compiler sees the op. The reference is seen by who takes a network elsewhere (torch.export, torch.jit.trace), to
+    where there is no op of ours, and by a transform: under vmap an op of ours runs sample by sample, if at all.
     """
     if not traced():
         return recorded
-    return op if torch.compiler.is_compiling() or not transformed() else _REFERENCES[op]
+    here = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return op if here else _REFERENCES[op]
 
 
 def transformed() -> bool:

@@ -134,6 +134,13 @@ def test_networks_of_variants(variant: str, tracer: str) -> None:
         with drawing():
             expected = made[name](*others[name])
         torch.testing.assert_close(copied(*others[name]), expected, rtol=1e-4, atol=1e-5)
+        assert "ganengine::" not in written(copied)
+        assert "ops.ganengine" not in written(copied)
+
+
+def written(copied: Any) -> str:
+    """Return the operations of a traced network, in words."""
+    return str(copied.inlined_graph) if isinstance(copied, torch.jit.ScriptModule) else str(copied.code)
 
 
 @pytest.mark.parametrize("tracer", TRACERS)
