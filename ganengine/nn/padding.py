@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganengine.nn.tracing import leaf, leaf_module
-from ganengine.ops.registration import traced
+from ganengine.ops.registration import taken_elsewhere
 
 
 class ReflectionPad2d(nn.ReflectionPad2d):
@@ -40,7 +40,7 @@ def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> Tensor:
         minimum: ... and those of x are taken to be at least this.
     """
     height, width = (-(-_larger(side, minimum) // multiple) * multiple for side in x.shape[2:])
-    if traced():
+    if taken_elsewhere():
         return _taken(x, height, width)
     if (height, width) == x.shape[2:]:
         return x
@@ -50,7 +50,7 @@ def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 1) -> Tensor:
 @leaf
 def crop_like(made: Tensor, x: Tensor) -> Tensor:
     """Return the upper left part of `made` [N, C', H', W'] that is as large as x [N, C, H, W]."""
-    if traced():
+    if taken_elsewhere():
         return _taken(made, x.shape[2], x.shape[3])
     return made if made.shape[2:] == x.shape[2:] else made[..., : x.shape[2], : x.shape[3]]
 

@@ -140,8 +140,12 @@ def form_of(op: torch._ops.OpOverload, recorded: Callable[..., Any]) -> Callable
     """
     if not traced():
         return recorded
-    here = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-    return op if here else _REFERENCES[op]
+    return op if torch.compiler.is_compiling() and not taken_elsewhere() else _REFERENCES[op]
+
+
+def taken_elsewhere() -> bool:
+    """Return whether torch.export or torch.jit.trace looks on, whose result is for other sizes and has no op of ours."""
+    return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
 
 
 def transformed() -> bool:
