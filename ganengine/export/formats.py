@@ -47,7 +47,8 @@ def _write_weights(model: Model, path: Path) -> None:
 
     tensors = {name.removeprefix("networks."): tensor for name, tensor in model.module.state_dict().items()}
     whole = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    safetensors.torch.save_file(whole, path, metadata={ABOUT: _about(model)})
+    # Its own save_file lets the file's owner alone read it.
+    path.write_bytes(safetensors.torch.save(whole, metadata={ABOUT: _about(model)}))
 
 
 def _read_weights(path: Path, model: Model) -> Call:

@@ -105,7 +105,7 @@ class Conv2d(nn.Conv2d):
         """
         grey = self.in_channels == 1 and isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] == 1
         if grey and x.is_contiguous():
-            x = x.view(len(x), *x.shape[2:], 1).permute(0, 3, 1, 2)  # strides that say so: ganengine.layout
+            x = x.view(x.shape[0], *x.shape[2:], 1).permute(0, 3, 1, 2)  # strides that say so: ganengine.layout
         if _applies(self, x) and not isinstance(self.padding, str):
             k, s, p = self.kernel_size, self.stride, reflect or self.padding
             form = gathering(k, s, p, x, reflect is not None)  # type: ignore[arg-type]

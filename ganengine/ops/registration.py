@@ -144,7 +144,7 @@ def form_of(op: torch._ops.OpOverload, recorded: Callable[..., Any]) -> Callable
 
 
 def taken_elsewhere() -> bool:
-    """Return whether torch.export or torch.jit.trace looks on, whose result is for other sizes and has no op of ours."""
+    """Return whether torch.export or torch.jit.trace looks on, whose result is for other sizes, without ops of ours."""
     return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
 
 

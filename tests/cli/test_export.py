@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -181,6 +182,21 @@ def test_by_default_it_lies_in_the_run(runs: dict[str, Path], go: Go) -> None:
     assert done.out == f"{out}: safetensors of z [batch, 4]; it makes what the run makes, at most 0.0e+00 apart\n"
     assert out.is_file()
     assert go("export", runs["gan"], "--format", "safetensors").status == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of files")
+@pytest.mark.parametrize(
+    ("form", "name"), [("safetensors", "a.safetensors"), ("torchscript", "a.pt"), ("pt2", "a.pt2")]
+)
+def test_a_file_may_be_read_by_whom_the_umask_says(
+    runs: dict[str, Path], go: Go, tmp_path: Path, form: str, name: str
+) -> None:
+    before, out = os.umask(0o027), tmp_path / name
+    try:
+        assert go("export", runs["gan"], "--format", form, "--out", out).status == 0
+    finally:
+        os.umask(before)
+    assert out.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_size_is_for_pictures_that_come_in(runs: dict[str, Path], go: Go, tmp_path: Path) -> None:
