@@ -195,7 +195,7 @@ def test_a_lost_rank_ends_the_run_with_a_message_and_it_resumes(place: Path) -> 
     assert first.returncode == 1
     assert err.count("Another of the 2 ranks was lost") == 1
     assert "Traceback" not in err
-    assert f"`ganengine resume {place / 'lost'}` goes on with it" in err
+    assert f"`ganengine resume {place / 'lost'} --plugin " in err
     reached = newest(place / "lost").step
     assert main(["resume", str(place / "lost"), "--max-steps", str(reached + 2)]) == 0
     assert newest(place / "lost").step == reached + 2
