@@ -258,13 +258,14 @@ def _load_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError("expected a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # modules beside it
+    before = sys.path[:]
+    sys.path.append(str(path.parent))  # modules beside it
     sys.modules[path.stem] = module  # builders are named "STEM:function"
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[path.stem]
+        sys.path[:] = before
         raise
     return module
 

@@ -18,7 +18,9 @@ STEP = 16
 
 def plain(text: str) -> str:
     """Return a caption as it is coded: lower case, accents taken off, runs of white space as single spaces."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
+    letters = text
+    for _ in range(2):  # a letter in bold has a small form only once it is a plain one
+        letters = unicodedata.normalize("NFKD", letters.casefold())
     return " ".join("".join(c for c in letters if not unicodedata.combining(c)).split())
 
 

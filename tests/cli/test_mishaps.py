@@ -87,7 +87,7 @@ def test_what_comes_next_after_an_interruption_has_the_goal_of_before(
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert f"ganengine resume '{run}'\n" in out
+    assert f"ganengine resume '{run}'" in out
 
 
 def test_only_png_is_written(go: Any, trained: Path, pairs: Path, tmp_path: Path) -> None:

@@ -176,7 +176,9 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a plugin whose variant finds fault with its options at the first step."""
     path = tmp_path_factory.mktemp("plugin") / "failing_at_first_step.py"
     path.write_text(FAILING)
+    before = sys.path[:]
     yield path
+    sys.path[:] = before
     registry.cache_clear()
     sys.modules.pop(path.stem, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ganengine.data.text import CODES, LONGEST, OTHER, decode, encode, encode_all, length_for, plain
@@ -31,6 +31,7 @@ def test_what_is_longer_is_cut():
 
 
 @given(st.text(max_size=40), st.integers(1, 48))
+@example("\U0001d790 \U0001d400", 9)  # capitals in bold
 @settings(deadline=None)
 def test_any_text_is_coded_and_plain_ascii_comes_back(text, length):
     codes = encode(text, length)
