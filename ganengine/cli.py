@@ -27,16 +27,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "" in args:
             raise UserError("expected words that are not empty; got one that is (a shell variable that is not set?).")
         args = add_plugins(args)
+        status = 0
         if not args or args[0] in ("-h", "--help"):
             print(usage())
-            return 0
-        if args[0] == "--version":
+        elif args[0] == "--version":
             from ganengine import __version__
 
             print(f"ganengine {__version__}")
-            return 0
-        said += f" {args[0]}"
-        return find(args[0])(args[1:])
+        else:
+            said += f" {args[0]}"
+            status = find(args[0])(args[1:])
+        sys.stdout.flush()  # here, where what it does not take can be told
+        return status
     except GanengineError as error:
         _tell(f"{said}: {error}")
         return error.status
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of a pipe went away; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return 1
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
@@ -54,8 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UserError.status
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
+        try:
+            sys.stdout.flush()
+        except OSError:
+            where = "standard output: "
+            _say_no_more()
         _tell(f"{said}: {where}{error.strerror or error}.")
         return UserError.status
+
+
+def _say_no_more() -> None:
+    """Keep what is left for standard output from being tried again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(message: str) -> None:

@@ -295,12 +295,15 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        OSError: it cannot be written; nothing is left of it.
+        OSError: it cannot be written, told with its own name; nothing is left of it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
+    except OSError as error:
+        # A full disk is told of without a name, another fault with the temporary one.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -58,6 +58,20 @@ def test_a_full_disk_is_one_message(go: Any, pairs: Path, smallest: list[str], t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["plugins", "doctor"]], ids=" ".join)
+def test_standard_output_that_takes_no_more_is_told(words: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ganengine", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env=environment,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.endswith(": standard output: No space left on device.\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_an_empty_word_is_not_the_default_data(go: Any, smallest: list[str], tmp_path: Path) -> None:
     done = go("run", "pix2pix", "", *smallest, "--out", tmp_path / "run")
     assert done.status == 2

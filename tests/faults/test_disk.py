@@ -132,6 +132,25 @@ def test_an_error_of_the_system_is_told_like_a_full_disk(
     assert remains(run) == whole
 
 
+DRAWN = {
+    "pictures/000000024-4.png": [],
+    "pictures/film.gif": ["--gif"],
+}
+
+
+@pytest.mark.parametrize(("file", "options"), DRAWN.items(), ids=DRAWN)
+def test_what_a_full_disk_does_not_take_is_told_by_its_own_name(
+    go: Go, run: Path, disk: Any, tree: Any, file: str, options: list[str]
+) -> None:
+    (disk.path / "pictures").mkdir()
+    disk.fill()
+    before = sorted(tree(disk.path))
+    done = go("sample", run, *options, "--out", disk.path / "pictures")
+    assert done.status == 2
+    assert done.err == f"ganengine sample: {disk.path / file}: No space left on device.\n"
+    assert sorted(tree(disk.path)) == before
+
+
 def test_half_a_log_line_is_taken_back(tmp_path: Path, disk: Any) -> None:
     folder = RunFolder(disk.path)
     folder.append_log({"step": 1})
