@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from pathlib import Path
 from types import TracebackType
@@ -299,7 +298,7 @@ class Session:
 
 def set_ops_mode(options: RunOptions) -> None:
     """Choose the implementation of the ops: what was asked for, else what GANENGINE_OPS says, else `auto`."""
-    ops.set_mode(options.ops if options.ops != "auto" else os.environ.get("GANENGINE_OPS") or "auto")
+    ops.set_mode(options.ops if options.ops != "auto" else ops.stated_mode())
 
 
 def data_options(options: RunOptions) -> DataOptions:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ganengine.commands.arguments import parse
+from ganengine.errors import UserError
 
 EXTRAS = {
     "report": "plots of diagnose and of benches, and the fonts of drawn data",
@@ -37,14 +39,44 @@ class _Options:
 def doctor(argv: Sequence[str]) -> int:
     """Print what this installation computes with."""
     options = parse(_Options, argv, "ganengine doctor", "Show versions, kernels, devices, fast paths, disk and extras.")
-    found = examine()
+    with _sound_environment() as faults:
+        found = {**examine(), "faults": faults}
     if options.json:
         print(json.dumps(found))
     else:
         for name, value in found.items():
             if name != "schema":
                 _print(name.replace("_", " "), value)
-    return 0
+    return 1 if faults else 0
+
+
+@contextlib.contextmanager
+def _sound_environment() -> Iterator[dict[str, str]]:
+    """Give, by name, what is wrong with a variable; within the block it is as if that one were not set."""
+    faults: dict[str, str] = {}
+    before = dict(os.environ)
+    for name, look in {"GANENGINE_OPS": _ops_mode, "GANENGINE_ALLOCATOR": _allocator}.items():
+        try:
+            look()
+        except UserError as error:
+            faults[name] = f"{error} It is left out of account here; other commands refuse it."
+            del os.environ[name]
+    try:
+        yield faults
+    finally:
+        os.environ.update({name: before[name] for name in faults})
+
+
+def _ops_mode() -> None:
+    from ganengine.ops import stated_mode  # the import alone fails in a new process
+
+    stated_mode()
+
+
+def _allocator() -> None:
+    from ganengine.allocator import keep_freed_memory
+
+    keep_freed_memory()
 
 
 def _print(name: str, value: Any) -> None:

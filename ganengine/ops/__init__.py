@@ -5,11 +5,9 @@ docs/ops.md has the formulas and the rule by which a kernel registers over its r
 
 from __future__ import annotations
 
-import os
-
 from ganengine.ops.conditional_batch_norm import conditional_batch_norm
 from ganengine.ops.convolution import convolution, convolution_backward, convolution_bias, convolution_weights
-from ganengine.ops.dispatch import Kernel, kernels, mode, set_mode
+from ganengine.ops.dispatch import Kernel, kernels, mode, set_mode, stated_mode
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.maxout import maxout
@@ -36,6 +34,7 @@ __all__ = [
     "over_sigma",
     "patchgan_loss",
     "set_mode",
+    "stated_mode",
 ]
 
-set_mode(os.environ.get("GANENGINE_OPS") or "auto", "GANENGINE_OPS")
+set_mode(stated_mode())

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -37,26 +38,37 @@ class Kernel:
     """Why not; empty when it is there."""
 
 
-def set_mode(mode: str, origin: str = "ops") -> None:
-    """Choose the implementation of all ops.
+SWITCH = "GANENGINE_OPS"
 
-    Args:
-        mode: "auto", "fused" or "reference".
-        origin: who says so (`--ops`, `GANENGINE_OPS`), for the message.
+
+def stated_mode() -> Mode:
+    """Return the mode that `GANENGINE_OPS` states: `auto` where it is empty or not set.
+
+    Raises:
+        UserError: it states no mode.
+    """
+    return _checked(os.environ.get(SWITCH) or "auto", SWITCH)
+
+
+def _checked(mode: str, who: str) -> Mode:
+    if mode not in get_args(Mode):
+        raise UserError(f'{who}: expected one of auto, fused, reference, got "{mode}".' + nearest(mode, get_args(Mode)))
+    return cast(Mode, mode)
+
+
+def set_mode(mode: str) -> None:
+    """Choose the implementation of all ops: "auto", "fused" or "reference" (`--ops`, `GANENGINE_OPS`).
 
     Raises:
         UserError: unknown mode.
     """
     global _mode, _compiled
-    if mode not in get_args(Mode):
-        raise UserError(
-            f'{origin}: expected one of auto, fused, reference, got "{mode}".' + nearest(mode, get_args(Mode))
-        )
-    if mode != "reference":
+    chosen = _checked(mode, "ops")
+    if chosen != "reference":
         library.load()
     # A snapshot, so that torch.compile sees a constant where an op asks for its kernel.
     _compiled = frozenset((op, device) for op in OPS + LAYERS for device in DEVICES if _registered(op, device))
-    _mode = cast(Mode, mode)
+    _mode = chosen
 
 
 def mode() -> Mode:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -76,6 +78,20 @@ def test_kernels_that_the_environment_switches_off_are_not_in_use(go: Go, monkey
     monkeypatch.setenv("GANENGINE_OPS", "reference")
     path = json.loads(go("doctor", "--json").out)["fast_paths"]["fused ops"]
     assert path == {"used": False, "what": "the PyTorch references run: GANENGINE_OPS=reference"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("GANENGINE_OPS", "fusd"), ("GANENGINE_ALLOCATOR", "mine")])
+def test_a_variable_that_others_refuse_is_a_fault_beside_the_rest(name: str, value: str) -> None:
+    environment = {**os.environ, name: value}
+    command = [sys.executable, "-m", "ganengine", "doctor", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert set(found["faults"]) == {name}
+    assert found["faults"][name].startswith(f"{name}: expected ")
+    assert value in found["faults"][name]
+    assert found["fast_paths"]
+    assert found["kernels"]
 
 
 def test_room_is_that_of_the_nearest_folder_there_is(tmp_path: Path) -> None:

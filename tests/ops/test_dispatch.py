@@ -123,7 +123,7 @@ def test_environment_variable(monkeypatch: pytest.MonkeyPatch, value: str, expec
     ops.set_mode("auto" if expected == "reference" else "reference")
     try:
         if expected is None:
-            with pytest.raises(UserError, match='expected one of auto, fused, reference, got "fast"'):
+            with pytest.raises(UserError, match=r'^GANENGINE_OPS: expected one of auto, fused, reference, got "fast"'):
                 importlib.reload(ops)
         else:
             importlib.reload(ops)
