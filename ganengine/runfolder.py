@@ -22,7 +22,7 @@ import yaml
 from ganengine.config import Settings, from_dict, read_mapping
 from ganengine.data.pictures import save_picture
 from ganengine.errors import PluginError, UserError
-from ganengine.plugins import Registry
+from ganengine.plugins import Registry, stated
 
 if TYPE_CHECKING:
     from ganengine.hardware import Hardware
@@ -61,7 +61,8 @@ class RunFolder:
         if out is None:
             return
         if out.exists() or out.is_symlink():
-            further = f", or go on with it by `ganengine resume {out}`" if (out / "config.yaml").is_file() else ""
+            is_run = (out / "config.yaml").is_file()
+            further = f", or go on with it by `ganengine resume {shlex.quote(str(out))}{stated()}`" if is_run else ""
             raise UserError(f"--out {out}: expected a name that is free; it exists. Choose another{further}.")
         above = next((place for place in out.parents if place.exists() or place.is_symlink()), Path())
         if not above.is_dir():

@@ -6,6 +6,7 @@ engine. It is what `ganengine plugins new my-gan` writes; another name and summa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -112,20 +113,29 @@ def write(files: Mapping[str, str], out: Path, name: str) -> Path:
     """Write `files` into the folder `name` in `out`, which appears whole or not at all, and return it.
 
     Raises:
-        UserError: `out` is no folder and cannot become one, or has something called `name` already.
+        UserError: `out` is no folder and cannot become one, has something called `name` already, or takes no more.
     """
     folder = out / name
     if folder.exists() or folder.is_symlink():
         raise UserError(f"{folder}: expected a name that is free; it exists. Choose another name or --out.")
+    above = [place for place in (out, *out.parents) if not place.exists()]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: expected a folder to write to; {error.strerror}. Choose another.") from error
-    # Beside its final place, hence in one file system: the rename is atomic.
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as place:
-        for path, text in files.items():
-            target = Path(place, name, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8", newline="\n")
-        Path(place, name).rename(folder)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {out}: expected a folder to write to; {error.strerror}. Choose another.") from error
+        # Beside its final place, hence in one file system: the rename is atomic.
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as place:
+            for path, text in files.items():
+                target = Path(place, name, path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text, encoding="utf-8", newline="\n")
+            Path(place, name).rename(folder)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            for made in above:
+                made.rmdir()
+        if isinstance(error, OSError):
+            raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from error
+        raise
     return folder

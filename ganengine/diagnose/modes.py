@@ -133,14 +133,18 @@ def compete(
         stopped = 0
         for number, (rival, session) in enumerate(zip(rivals, sessions, strict=True)):
             folder = RunFolder.create(out / f"{number + 1}-{rival.settings.variant.name}", "")
-            session.begin(folder)
             watched = dataclasses.replace(detector, low=0)
             try:
+                session.begin(folder)
                 for tick in watch(session, folder, goals, watched):
                     rival.ticks.append(tick)
                     on_tick(rival, tick)
             except TrainingError as error:
                 rival.fault = str(error)
+            except BaseException:
+                if session.trainer.position.step == 0:
+                    folder.remove()  # nothing was trained: leave nothing behind
+                raise
             stopped = session.trainer.interrupt.number
             if stopped:
                 break

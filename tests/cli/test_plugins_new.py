@@ -241,8 +241,9 @@ def test_wrong_use(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("below", [(), ("deep", "there")])
 def test_nothing_is_left_where_the_disk_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go: Callable[..., Any]
+    below: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go: Callable[..., Any]
 ) -> None:
     write_text, written = Path.write_text, []
 
@@ -253,9 +254,10 @@ def test_nothing_is_left_where_the_disk_is_full(
         return write_text(path, *args, **options)
 
     monkeypatch.setattr(Path, "write_text", until_full)
-    done = go("plugins", "new", "noise-2", "--out", tmp_path)
+    out = tmp_path.joinpath(*below)
+    done = go("plugins", "new", "noise-2", "--out", out)
     assert done.status == 2
-    assert "No space left on device" in done.err
+    assert done.err == (f"ganengine plugins: {out / 'ganengine-noise-2'} cannot be written: No space left on device.\n")
     assert len(written) == 5
     assert list(tmp_path.iterdir()) == []
 

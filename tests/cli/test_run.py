@@ -118,6 +118,23 @@ def test_a_run_is_found_from_any_folder(
     assert (work / "there" / "checkpoints" / "step-000000002").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("file", "advice"),
+    [
+        ("", "Choose another."),
+        ("notes.txt", "Choose another."),
+        ("config.yaml", "Choose another, or go on with it by `ganengine resume 'my run'`."),
+    ],
+)
+def test_only_a_run_is_one_to_go_on_with(go: Go, work: Path, pairs: Path, file: str, advice: str) -> None:
+    (work / "my run").mkdir()
+    if file:
+        (work / "my run" / file).write_text("")
+    done = go("run", "pix2pix", pairs, "--out", "my run")
+    assert done.status == 2
+    assert done.err == f"ganengine run: --out my run: expected a name that is free; it exists. {advice}\n"
+
+
 def test_resume_says_when_there_is_nothing_left(run: Go, go: Go, work: Path, tree: Tree) -> None:
     run("--out", "there")
     before = tree(work)

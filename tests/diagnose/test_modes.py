@@ -109,6 +109,28 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path, capsys: pytest.Captu
     assert "--out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("file", "left"),
+    [("1-gan/config.yaml", []), ("1-gan/environment.json", []), ("2-lsgan/environment.json", ["1-gan"])],
+)
+def test_what_was_not_trained_leaves_nothing_on_a_full_disk(
+    file: str, left: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = Path.write_bytes
+
+    def until_full(path: Path, data: bytes) -> int:
+        if Path(file).name in path.name and path.parent.name == Path(file).parent.name:
+            write(path, data[:10])
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", until_full)
+    out = tmp_path / "deep" / "out"
+    assert main(["diagnose", "modes", "gan", "lsgan", *SHORT, "--out", str(out), "--json"]) == 2
+    assert f"{out / file} cannot be written: No space left on device" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == left if left else not any(tmp_path.iterdir())
+
+
 def test_density_is_darkest_where_points_are() -> None:
     drawn = density(torch.tensor([[1.0, 1.0]] * 5 + [[-1.0, -1.0], [float("nan"), 0.0], [9.0, 9.0]]), 2.0)
     darkest = np.unravel_index(drawn.sum(2).argmin(), drawn.shape[:2])
