@@ -98,15 +98,6 @@ def test_command_line_over_file_over_preset_over_defaults(run: Go, work: Path) -
     assert "epochs" not in found
 
 
-def test_only_a_run_is_said_to_be_one_to_go_on_with(run: Go, go: Go, work: Path, pairs: Path) -> None:
-    (work / "folder").mkdir()
-    run("--out", "made")
-    for name, told in (("folder", False), ("made", True)):
-        done = go("run", "pix2pix", pairs, "--out", name)
-        assert done.status == 2
-        assert ("`ganengine resume" in done.err) == told
-
-
 def test_a_run_is_found_from_any_folder(
     run: Go, go: Go, work: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
