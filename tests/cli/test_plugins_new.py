@@ -83,7 +83,9 @@ def test_commands_to_go_on_with_name_the_plugin(made: Path, go: Callable[..., An
     again = ganengine(*resume.split())
     assert again.returncode == 0, again.stderr
     assert go("report", made.parent / "made").status == 0
-    assert f"ganengine sample made --plugin {made}" in (made.parent / "made" / "report.html").read_text("utf-8")
+    assert f"ganengine sample {made.parent / 'made'} --plugin {made}" in (
+        made.parent / "made" / "report.html"
+    ).read_text("utf-8")
     alone = ganengine("sample", "made")
     assert alone.returncode == 2
     assert f"This run was made with --plugin {made}: state that again." in alone.stderr
