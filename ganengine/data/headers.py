@@ -130,12 +130,9 @@ def open_array(path: File, data: bytes | None = None) -> np.ndarray:
         raise BadPictureError(str(path), f"this is no .npy array, or it is damaged ({error})") from error
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.size == 0:
-        raise BadPictureError(str(path), f"expected pixels, got an array {list(array.shape)} without any")
-    if array.ndim != 3 or array.shape[0] < 16 < array.shape[2]:
-        raise BadPictureError(
-            str(path), f"expected an array [H, W] or [H, W, C], got {list(array.shape)}; transpose it"
-        )
+    if array.ndim != 3 or array.size == 0 or array.shape[0] < 16 < array.shape[2]:
+        fault = "reshape it" if array.ndim != 3 else "transpose it" if array.size else "it is empty"
+        raise BadPictureError(str(path), f"expected an array [H, W] or [H, W, C], got {list(array.shape)}; {fault}")
     if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
         raise BadPictureError(str(path), f"expected uint8, uint16 or float, got {array.dtype}; convert it")
     if Image.MAX_IMAGE_PIXELS is not None and array.shape[0] * array.shape[1] > Image.MAX_IMAGE_PIXELS:

@@ -50,11 +50,15 @@ class Place:
 
 
 def recognise(path: Path) -> bool:
-    """Whether it is an .npz file, or a folder or zip file of some with an array whose name means pictures."""
+    """Whether it is an .npz file, or a folder or zip file of nothing else, or of one that holds pictures."""
     if path.is_file() and path.suffix.lower() == ".npz":
         return True
     try:
-        return any("real" in fields for fields in _find(_files(path)).values())
+        listing = open_folder(path).listing()
+        names = [*listing.pictures, *listing.others]
+        # Of a folder that can be nothing else `build` tells what the arrays should be called.
+        alone = bool(names) and all(name.lower().endswith(".npz") for name in names)
+        return alone or any("real" in fields for fields in _find(_files(path)).values())
     except DataError:
         return False
 

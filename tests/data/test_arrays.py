@@ -282,6 +282,16 @@ def test_arrays_that_are_refused(tmp_path, arrays, message):
         open_arrays(tmp_path / "x.npz", ("real",))
 
 
+@pytest.mark.parametrize("names", [("x.npz",), ("train.npz", "test.npz")])
+def test_a_folder_of_arrays_by_other_names_is_told_both_names(tmp_path, names):
+    for name in names:
+        np.savez(tmp_path / name, voxels=PIXELS)
+    wanted = "called x_train, train_images, .* got voxels.* Rename"
+    with pytest.raises(DataError, match=wanted):
+        open_arrays(tmp_path, ("real",))
+    assert "got voxels" in inspect(tmp_path)["problem"]
+
+
 def test_files_that_are_no_npz(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"something else")
     with pytest.raises(DataError, match=r"this is no .npz file, or it is damaged"):

@@ -180,7 +180,9 @@ def test_arrays_of_any_number_of_channels(tmp_path, array, shape, first):
     ("array", "message"),
     [
         (np.zeros((3, 64, 64), np.uint8), "transpose it"),
-        (np.zeros(4, np.uint8), r"expected an array \[H, W\]"),
+        (np.zeros(4, np.uint8), r"expected an array \[H, W\].*; reshape it"),
+        (np.zeros((0, 20, 3), np.uint8), r"got \[0, 20, 3\]; it is empty"),
+        (np.zeros((0, 20), np.uint8), r"got \[0, 20, 1\]; it is empty"),
         (np.zeros((4, 4), np.int64), "got int64"),
         (np.full((4, 4), -1.0, np.float32), "got -1 to -1"),
         (np.full((4, 4), np.nan, np.float32), "got nan"),
