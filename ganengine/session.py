@@ -191,20 +191,20 @@ class Session:
         """Return why there is nothing to train under `budget`, or ""."""
         return self.trainer.why_stop(budget)
 
+    def further(self) -> str:
+        """Return what `ganengine resume` needs to go on beyond a goal that is reached, in the next stage if need be."""
+        images, left = self.trainer.position.images, self.trainer.left_of_stage()
+        return f" --max-images {max(1, 2 * images, 0 if left is None else 2 * (images + left[1]))}"
+
     def farewell(self, folder: RunFolder, reason: str) -> str:
         """Return what to tell at the end of a run: why it ended, its picture, and what to do next."""
         pictures = sorted(folder.samples.glob("*.png"))
         lines = [f"Stopped: {reason}. Everything is in {folder}."]
-        name, images, left = (
-            shlex.quote(str(folder)) + stated(),
-            self.trainer.position.images,
-            self.trainer.left_of_stage(),
-        )
+        name, left = shlex.quote(str(folder)) + stated(), self.trainer.left_of_stage()
         if left is not None:
             lines.append(f"  stage            {left[0]} ends after another {left[1]} images; {left[2]} is next")
-        # An interrupted run has its goal still before it; one that is complete needs a larger one, in the next stage.
-        goal = max(1, 2 * images, 0 if left is None else 2 * (images + left[1]))
-        further = "" if self.trainer.interrupt.number else f" --max-images {goal}"
+        # An interrupted run has its goal still before it.
+        further = "" if self.trainer.interrupt.number else self.further()
         if pictures:
             lines.append(f"  picture          {pictures[-1]}")
         lines.append(f"  go on            ganengine resume {name}{further}")

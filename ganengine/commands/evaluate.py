@@ -261,6 +261,7 @@ def _samples(trained: Trained, view: View, options: _Options, metrics: dict[str,
     """Let a judge look at samples, and at those of the untrained networks where that is asked for."""
     from ganengine.display import bar
     from ganengine.judging import judge_of, open_labelled
+    from ganengine.metrics.judge import FEATURES
     from ganengine.plugins import registry
 
     variant = trained.settings.variant
@@ -274,6 +275,13 @@ def _samples(trained: Trained, view: View, options: _Options, metrics: dict[str,
         data, least=options.judge_least, device=trained.hardware.device, progress=bar("training the judge")
     )  # fmt: skip
     real = judge.look(data.train(options.samples).pictures)
+    few = min(len(real.classes), options.samples)
+    if "fd-judge" in metrics and few <= FEATURES:
+        print(
+            f"fd-judge: expected more than {FEATURES} pictures of each kind, as many as the judge has features, got "
+            f"{len(real.classes)} of training and {options.samples} samples; of so few the figure says little.",
+            file=sys.stderr,
+        )
     figures = _judged(judge, data, trained, view, options.samples, real, metrics)
     if options.baseline == "untrained":
         before = _untrained(trained, options)

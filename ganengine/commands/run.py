@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -98,7 +99,8 @@ def _resume(argv: Sequence[str]) -> int:
         budget: Budget = options if options.stated() else settings.engine
         if done := session.nothing_left(budget):
             if ranks.first():
-                print(f"{folder} is complete: {done}. Go on with a larger one, for example --max-images.")
+                again = f"ganengine resume {shlex.quote(str(folder))}{session.further()}{stated()}"
+                print(f"{folder} is complete: {done}. `{again}` goes on.")
             return 0
         return _train(session, folder, budget)
 

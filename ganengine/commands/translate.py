@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -68,6 +69,7 @@ def translate(argv: Sequence[str]) -> int:
     check_ranges(options)
     if options.overlap is not None and options.tile is None:
         raise UserError("--overlap: expected --tile too; without it pictures are translated whole.")
+    from ganengine.plugins import stated
     from ganengine.runfolder import RunFolder
     from ganengine.trained import Trained
     from ganengine.translation.places import plan
@@ -84,6 +86,14 @@ def translate(argv: Sequence[str]) -> int:
         threads=options.threads,
         precision=options.precision,
     )
+    known = {name: view.kind for name, view in trained.sampler.views.items()}
+    if "translate" not in known.values():
+        listed = ", ".join(f"{name} ({kind})" for name, kind in known.items()) or "none"
+        again = f"ganengine sample {shlex.quote(str(folder))}{stated()}"
+        raise UserError(
+            f"{folder}: expected a run that translates pictures; {trained.settings.variant.name} does not. "
+            f"Its views are {listed}: `{again}` draws them."
+        )
     view = trained.sampler.view("translate", options.view)
     trained.settle(view)
     translator = Translator(

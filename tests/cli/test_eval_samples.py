@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,38 @@ def test_a_run_without_labels_is_judged_beside_its_untrained_self(go: Go, plain:
     assert again == result
     other = json.loads(go("eval", plain, "--samples", "50", "--seed", "1", "--json").out)
     assert other["metrics"] != result["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("each", "samples", "told"),
+    [
+        (60, 65, ""),
+        (60, 64, "fd-judge: expected more than 64 pictures of each kind, .* got 64 of training and 64 samples"),
+        (20, 65, "got 60 of training and 65 samples; of so few the figure says little"),
+    ],
+)
+def test_a_distance_between_too_few_pictures_is_told(
+    go: Go, classes: Path, plain: Path, tmp_path: Path, each: int, samples: int, told: str
+) -> None:
+    data = Path(shutil.copytree(classes, tmp_path / "data"))
+    for name in ("high", "low", "middle"):
+        for path in sorted((data / "train" / name).iterdir())[each:]:
+            path.unlink()
+    done = go("eval", plain, data, "--samples", samples, "--judge-least", "0")
+    assert done.status == 0, done.err
+    assert re.search(told, done.err) if told else "fd-judge" not in done.err
+    done = go("eval", plain, data, "--samples", samples, "--judge-least", "0", "--metrics", "coverage")
+    assert "fd-judge" not in done.err
+
+
+def test_a_run_that_draws_is_told_so_where_it_is_to_translate(
+    go: Go, classes: Path, plain: Path, tmp_path: Path
+) -> None:
+    (picture, *_) = sorted(classes.rglob("*.png"))
+    done = go("translate", plain, picture, tmp_path / "out")
+    assert done.status == 2
+    assert f"{plain}: expected a run that translates pictures; gan does not. Its views are " in done.err
+    assert f"(sample): `ganengine sample {plain}" in done.err
 
 
 def test_class_accuracy_is_that_of_the_samples_asked_for(go: Go, conditional: Path) -> None:

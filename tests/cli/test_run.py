@@ -131,8 +131,10 @@ def test_resume_says_when_there_is_nothing_left(run: Go, go: Go, work: Path, tre
     before = tree(work)
     done = go("resume", "there")
     assert done.status == 0
-    assert "there is complete: 1 steps reached. Go on with a larger one" in done.out
+    assert done.out.endswith("there is complete: 1 steps reached. `ganengine resume there --max-images 4` goes on.\n")
     assert tree(work) == before
+    done = go("resume", "there", "--max-images", "4")
+    assert "Stopped: 4 images reached" in done.out
 
 
 FAILING = """

@@ -65,6 +65,8 @@ WRONG = {
     "translate RUN unequal there --bits 12": "invalid choice '12'",
     "translate RUN unequal inway/A/x.zip": "inway/A: expected a folder to write to; it is a file",
     "translate RUN unequal unequal": "A/0.png: expected another place than that of the picture itself.",
+    "translate RUN unequal unequal --overwrite": "A/0.png: expected another place than that of the picture itself.",
+    "translate RUN unequal/A/0.png unequal/A --overwrite": "A/0.png: expected another place than that of the picture",
     "translate RUN unequal/A/0.png unequal/B": "0.png: expected names that are free",
     "translate RUN unequal/A/0.png x.jpg": "x.jpg: expected a .png file or a folder to write to",
     "translate RUN unequal/A/0.png square/0.png": "square/0.png: expected names that are free",
