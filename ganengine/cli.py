@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ganengine.errors import GanengineError, UserError
+from ganengine.errors import GanengineError, UserError, printable
 from ganengine.spinning import wait_briefly
 
 Command = Callable[[Sequence[str]], int]
@@ -72,8 +72,7 @@ def _say_no_more() -> None:
 
 def _tell(message: str) -> None:
     """Print a message as one line; what a name may hold to steer a terminal is written out."""
-    line = re.sub(r"\s*\n\s*", " ", message)
-    print("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line), file=sys.stderr)
+    print(printable(re.sub(r"\s*\n\s*", " ", message)), file=sys.stderr)
 
 
 OUT_OF_MEMORY = (

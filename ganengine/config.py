@@ -15,7 +15,7 @@ import reprlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import tyro
 import yaml
@@ -385,6 +385,7 @@ def _layer(form: Any, settings: Any, options: Mapping[str, Any], prog: str, orig
     options = {_kebab(name): value for name, value in options.items()}
     known = {f.name: getattr(part, f.name) for part in (settings.engine, settings.variant) for f in fields(part)}
     _check_options(options, known, origin)
+    _check_stated(options, (settings.engine, settings.variant), origin)
     options = {name: value for name, value in options.items() if name not in COMMAND_ONLY}
     # Always stated, so that a word too many in a list is not taken for it.
     data = options.pop("data", known["data"])
@@ -411,7 +412,8 @@ def _check_options(options: Mapping[str, Any], known: Mapping[str, Any], origin:
             raise UserError(f'{origin}: no option is called "{option}".{remedy}')
         # Shortened by reprlib: a few lines of YAML may unfold to more than a machine holds.
         if isinstance(known[name], bool) and not isinstance(value, bool):
-            raise UserError(f"{origin}: {option}: expected true or false, got {reprlib.repr(value)}.")
+            shown = "null" if value is None else reprlib.repr(value)
+            raise UserError(f"{origin}: {option}: expected true or false, got {shown}.")
         if isinstance(value, list) and not isinstance(known[name], (list, tuple, type(None))):
             raise UserError(f"{origin}: {option}: expected one value, got a list: {reprlib.repr(value)}.")
         if isinstance(value, Mapping) and not is_dataclass(known[name]):
@@ -422,6 +424,15 @@ def _check_options(options: Mapping[str, Any], known: Mapping[str, Any], origin:
         if isinstance(value, Mapping):
             inner = {f.name: getattr(known[name], f.name) for f in fields(known[name])}
             _check_options({_kebab(str(key)): item for key, item in value.items()}, inner, f"{origin}: {option}")
+
+
+def _check_stated(options: Mapping[str, Any], parts: tuple[Any, ...], origin: str) -> None:
+    """Raise a UserError if an option that needs a value has null."""
+    empty = {name.replace("-", "_") for name, value in options.items() if value is None}
+    for part in parts if empty else ():
+        for name, form in get_type_hints(type(part)).items():
+            if name in empty and form is not Any and not {None, type(None)} & {*get_args(form)}:
+                raise UserError(f"{origin}: {_kebab(name)}: expected a value, got null. State one, or leave it out.")
 
 
 def flatten(options: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -42,6 +42,11 @@ class StaleForwardError(GanengineError):
     """A shared forward pass was asked for after one of its networks had stepped."""
 
 
+def printable(text: str) -> str:
+    """Return a text in which what a name may hold to steer a terminal, or to begin a line, is written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """Return " Did you mean ...?" for the names in `known` nearest to `word`, or "" when none is near."""
     close = difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.5)

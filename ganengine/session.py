@@ -15,11 +15,12 @@ from ganengine.allocator import keep_freed_memory
 from ganengine.checkpoint import load_tensors
 from ganengine.config import Budget, RunOptions, Settings, check_ranges
 from ganengine.data.dataset import Dataset
+from ganengine.data.files import some
 from ganengine.data.loader import Loader
 from ganengine.data.options import DataOptions
 from ganengine.data.sources import open_data
 from ganengine.display import Display
-from ganengine.errors import CheckpointError, DataError, UserError
+from ganengine.errors import CheckpointError, DataError, UserError, printable
 from ganengine.hardware import Hardware, choose, cores
 from ganengine.plugins import Registry, registry, stated
 from ganengine.runfolder import RunFolder
@@ -45,7 +46,7 @@ class Session:
         self.settings = settings
         self.dataset.check_batch(options.batch)
         for note in self.dataset.notes:
-            self.display.note(note)
+            self.display.note(printable(note))
         # In the memory format of the networks, so that a step has nothing to copy.
         self.loader = Loader(
             self.dataset, data_options(options), channels_last=hardware.channels_last, on_bad=self._tell_bad
@@ -227,7 +228,7 @@ class Session:
         return pictures and "label" in fields and self.dataset.spec.classes("label") > 1
 
     def _tell_bad(self, path: str, reason: str) -> None:
-        self.display.note(f"Left out {path}: {reason}")
+        self.display.note(f"Left out {printable(path)}: {reason}")
 
     def _init_from(self, path: Path) -> None:
         source = RunFolder.open(path)
@@ -246,7 +247,9 @@ class Session:
         load_tensors(fitting, dataclasses.replace(saved, networks={n: saved.networks[n] for n in fitting}))
         if not any(name.partition("/")[0].endswith("_ema") for name in fitting):
             self.trainer.players.start_averages()  # a run without averages gives the networks to begin them at
-        self.display.note(f"Took {len(fitting)} of {len(tensors)} tensors over from {path}, step {saved.step}.")
+        rest = [name for name in tensors if name not in fitting]
+        others = f" Begun anew, as they are not there or have another shape: {some(rest)}." if rest else ""
+        self.display.note(f"Took {len(fitting)} of {len(tensors)} tensors over from {path}, step {saved.step}.{others}")
 
     def _changed(self, saved: checkpoint.Checkpoint) -> str:
         """Return which options are not those that a checkpoint was written with, and what they were."""

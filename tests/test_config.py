@@ -275,7 +275,7 @@ def test_a_wrong_file_says_what_is_wrong(file: str, message: str) -> None:
     [
         ("batch: two\n", "two"),
         ("batch: 2.5\n", "2.5"),
-        ("batch: null\n", "--batch"),
+        ("batch: null\n", "batch: expected a value, got null"),
         ("batch: true\n", "True"),
         ("norm: layer\n", "'layer'"),
         ("betas: 3\n", "--betas"),

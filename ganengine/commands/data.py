@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from ganengine.commands.arguments import parse
-from ganengine.errors import UserError, nearest
+from ganengine.errors import UserError, nearest, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +62,7 @@ def _print(found: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(found["path"], style="bold")
+    console.print(printable(found["path"]), style="bold")
     if found["layout"]:
         splits = ", ".join(f"{name} {count}" for name, count in found["splits"].items())
         console.print(f"{found['layout']} (data source {found['source']}); samples: {splits}")
@@ -109,7 +109,7 @@ def _section(console: Console, title: str, rows: list[str]) -> None:
     if rows:
         console.print(f"\n{title} ({len(rows)})", style="bold")
         for row in rows[:SHOWN]:
-            console.print(f"  {row}")
+            console.print(f"  {printable(row)}")
         if len(rows) > SHOWN:
             console.print(f"  ... and {len(rows) - SHOWN} more (--json gives all)")
 

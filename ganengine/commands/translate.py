@@ -16,7 +16,7 @@ import tyro
 from ganengine.commands.arguments import parse
 from ganengine.commands.outputs import check_outputs
 from ganengine.config import Precision, check_ranges
-from ganengine.errors import UserError
+from ganengine.errors import UserError, printable
 
 if TYPE_CHECKING:
     from ganengine.translation.places import Job, Plan
@@ -109,7 +109,7 @@ def translate(argv: Sequence[str]) -> int:
     check_outputs(todo.outputs, options.overwrite)
     failed = {**todo.left_out, **_translate_all(translator, todo, stop=options.bad_images == "fail")}
     for path, reason in failed.items():
-        print(f"{path}: {reason}", file=sys.stderr)
+        print(f"{printable(path)}: {reason}", file=sys.stderr)
     if trained.note:
         print(trained.note, file=sys.stderr)
     total = len(todo.jobs) + len(todo.left_out)

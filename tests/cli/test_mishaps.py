@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,30 @@ def test_standard_output_that_takes_no_more_is_told(words: list[str]) -> None:
     assert done.returncode == 2
     assert done.stderr.endswith(": standard output: No space left on device.\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("data", "inspect", "DATA"),
+        ("translate", "RUN", "DATA", "OUT"),
+        ("run", "pix2pix", "DATA", "--max-steps", 4, "--out", "OUT"),
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize("kept", [0, 200], ids=["empty", "cut off"])
+def test_a_name_does_not_steer_the_terminal(
+    go: Any, pairs: Path, trained: Path, smallest: list[str], tmp_path: Path, command: tuple[Any, ...], kept: int
+) -> None:
+    data = Path(shutil.copytree(pairs, tmp_path / "data"))
+    whole = (data / "train" / "0.png").read_bytes()
+    (data / "train" / "a\x1b[31m\nred.png").write_bytes(whole[:kept])
+    words = [{"DATA": data, "RUN": trained, "OUT": tmp_path / "out"}.get(word, word) for word in command]
+    done = go(*words, *(smallest if command[0] == "run" else ()))
+    told = done.out + done.err
+    assert "\\x1b[31m\\nred.png" in told
+    assert "\x1b" not in told
+    assert "\nred.png" not in told
 
 
 def test_an_empty_word_is_not_the_default_data(go: Any, smallest: list[str], tmp_path: Path) -> None:

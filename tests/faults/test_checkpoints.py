@@ -197,6 +197,15 @@ def test_who_only_uses_a_run_passes_over_too(go: Go, start: Go, run: Path, tmp_p
     assert "step 4" in done.out
 
 
+def test_what_does_not_come_from_another_run_is_named(start: Go, run: Path, tmp_path: Path) -> None:
+    done = start(tmp_path / "same", 1, "--init-from", run)
+    assert "Begun anew" not in done.out
+    done = start(tmp_path / "wider", 1, "--init-from", run, "--width", "4", "--ema-images", "0")
+    assert done.status == 0, done.err
+    told = " ".join(done.out.split())
+    assert "Begun anew, as they are not there or have another shape: G/0.weight, G/0.bias, G/1.weight, ...." in told
+
+
 def test_a_run_without_its_environment_goes_on(go: Go, run: Path, whole: Any, remains: Any) -> None:
     """What an older version made, or somebody put together by hand, has no identity."""
     (run / "environment.json").unlink()
