@@ -107,8 +107,16 @@ def test_a_run_without_labels_is_judged_beside_its_untrained_self(go: Go, plain:
     ],
 )
 def test_a_distance_between_too_few_pictures_is_told(
-    go: Go, classes: Path, plain: Path, tmp_path: Path, each: int, samples: int, told: str
+    go: Go,
+    classes: Path,
+    plain: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    each: int,
+    samples: int,
+    told: str,
 ) -> None:
+    monkeypatch.setenv("GANENGINE_CACHE", str(tmp_path / "cache"))  # its judges are nobody else's
     data = Path(shutil.copytree(classes, tmp_path / "data"))
     for name in ("high", "low", "middle"):
         for path in sorted((data / "train" / name).iterdir())[each:]:
