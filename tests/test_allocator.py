@@ -61,7 +61,7 @@ def test_set_to_nothing_is_not_set() -> None:
 def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANENGINE_ALLOCATOR", "sytem")
     keep_freed_memory.cache_clear()
-    with pytest.raises(UserError, match="^GANENGINE_ALLOCATOR: expected auto or system, got 'sytem'"):
+    with pytest.raises(UserError, match=r"^GANENGINE_ALLOCATOR: expected auto or system, got 'sytem'"):
         keep_freed_memory()
 
 
