@@ -129,7 +129,7 @@ class _NotExportedError(UserError):
 
 def _write(exporter: Exporter, model: Model, checks: Sequence[tuple[Tensor, ...]], out: Path, name: str) -> float:
     """Write a file whole or not at all, after it was read again and compared; return the largest difference."""
-    new = not out.parent.exists()
+    above = [place for place in out.parents if not place.exists()]
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp{out.suffix}")
     try:
@@ -155,9 +155,10 @@ def _write(exporter: Exporter, model: Model, checks: Sequence[tuple[Tensor, ...]
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
-        if new and not out.exists():
+        if not out.exists():
             with contextlib.suppress(OSError):
-                out.parent.rmdir()
+                for made in above:
+                    made.rmdir()
     return worst
 
 

@@ -238,7 +238,7 @@ def test_a_file_that_is_wrong_is_not_written(
 ) -> None:
     exporter, told = WRONG[name]
     monkeypatch.setattr(formats, "PT2", exporter)
-    done = go("export", runs["gan"], "--out", tmp_path / "new" / "net.net")
+    done = go("export", runs["gan"], "--out", tmp_path / "new" / "deep" / "net.net")
     assert (done.status, done.out) == (2, "")
     assert told in done.err
     assert tree(tmp_path) == {}
