@@ -206,8 +206,13 @@ def add_path(path: Path) -> None:
 
 
 def stated() -> str:
-    """Return the `--plugin` words that this command was given, as the next one needs them: " --plugin FILE", or ""."""
-    return "".join(f" --plugin {shlex.quote(str(path))}" for path in registry().added)
+    """Return the `--plugin` words that this command was given, as the next one needs them."""
+    return words(registry().added)
+
+
+def words(paths: Iterable[object]) -> str:
+    """Return " --plugin FILE" for each path, to be appended to a command."""
+    return "".join(f" --plugin {shlex.quote(str(path))}" for path in paths)
 
 
 def _lies_in(module: str, path: Path) -> bool:

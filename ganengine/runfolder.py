@@ -22,7 +22,7 @@ import yaml
 from ganengine.config import Settings, from_dict, read_mapping
 from ganengine.data.pictures import save_picture
 from ganengine.errors import PluginError, UserError
-from ganengine.plugins import Registry, stated
+from ganengine.plugins import Registry, stated, words
 
 if TYPE_CHECKING:
     from ganengine.hardware import Hardware
@@ -192,11 +192,10 @@ class RunFolder:
         try:
             variant = registry.variant(record["variant"])
         except PluginError as error:
-            stated = self.read_environment().get("plugin")
-            if not isinstance(stated, list) or not stated:
+            paths = self.read_environment().get("plugin")
+            if not isinstance(paths, list) or not paths:
                 raise
-            words = " ".join(f"--plugin {shlex.quote(str(path))}" for path in stated)
-            raise PluginError(f"{error} This run was made with {words}: state that again.") from error
+            raise PluginError(f"{error} This run was made with{words(paths)}: state that again.") from error
         return from_dict(variant, record, str(self.path / "config.yaml"))
 
     def read_environment(self) -> dict[str, Any]:

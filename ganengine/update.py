@@ -16,7 +16,7 @@ from ganengine.nn.context import Context, draw_context, hold
 from ganengine.players import Players, same_layout
 from ganengine.returned import named
 from ganengine.step import Step
-from ganengine.variant import Due, value_at
+from ganengine.variant import Due, Phase, value_at
 
 Loss = Callable[[Step], Mapping[str, Tensor]]
 
@@ -77,13 +77,7 @@ class Updater:
         # One autocast context per phase: the casts it caches are stale once an optimizer has stepped.
         held = [self.players.networks[name] for name in phase.hold]
         with self.hardware.autocast(), draw_context(context), hold(held):
-            terms = named(self._terms(phase.loss, step), f'The loss of phase "{phase.name}"', "{name: Tensor}")
-            for name, term in terms.items():
-                if not isinstance(term, Tensor):
-                    raise PluginError(
-                        f'Term "{name}" of phase "{phase.name}": expected a Tensor [{step.batch.size}] (per sample) or '
-                        f"[] (per batch), got a {type(term).__name__}."
-                    )
+            terms = self._terms(phase, step)
             _check_alike(phase.name, terms)
             for name, term in terms.items():
                 value = self._reduce(phase.name, name, term, step, parts)
@@ -101,9 +95,9 @@ class Updater:
         seen[phase.name] = _scaled(total.detach(), 1 / parts)
         return _scaled(total, due.gain / parts), seen
 
-    def _terms(self, loss: str, step: Step) -> Mapping[str, Tensor]:
+    def _terms(self, phase: Phase, step: Step) -> Mapping[str, Tensor]:
         try:
-            return self.losses[loss](step)
+            terms = named(self.losses[phase.loss](step), f'The loss of phase "{phase.name}"', "{name: Tensor}")
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -111,6 +105,13 @@ class Updater:
                 f"--batch: expected more than one sample at once, as batch norm takes its statistics over them, got "
                 f"{step.batch.size}. Use a larger --batch, or a smaller --accumulate."
             ) from error
+        for name, term in terms.items():
+            if not isinstance(term, Tensor):
+                raise PluginError(
+                    f'Term "{name}" of phase "{phase.name}": expected a Tensor [{step.batch.size}] (per sample) or [] '
+                    f"(per batch), got a {type(term).__name__}."
+                )
+        return terms
 
     @staticmethod
     def _reduce(phase: str, name: str, term: Tensor, step: Step, parts: int) -> Tensor:

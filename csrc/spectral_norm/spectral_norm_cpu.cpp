@@ -201,48 +201,51 @@ A iterate(const Table<A>& table, const Layout& layout, const A* weight, const A*
   return table.dot(u, found.data(), p.outputs);
 }
 
+// W / sigma, as the weight lies.
 template <typename A>
-void divide(const Table<A>& table, const Problem& p, const A* weight, A sigma, A* y) {
+Tensor over(const Table<A>& table, const Problem& p, const Tensor& weight, A sigma) {
+  const Tensor y = empty_beside(weight);
+  const A* from = static_cast<const A*>(weight.const_data_ptr());
+  A* to = static_cast<A*>(y.mutable_data_ptr());
   parallel_for(p.numel(), kThreadElements,
-               [&](int64_t begin, int64_t end) { table.scale(weight + begin, 1 / sigma, y + begin, end - begin); });
+               [&](int64_t begin, int64_t end) { table.scale(from + begin, 1 / sigma, to + begin, end - begin); });
+  return y;
 }
 
-std::tuple<Tensor, Tensor> iterate_cpu(const Tensor& weight_any,  // any shape, outputs along one axis
-                                       const Tensor& u_any,       // [outputs]
-                                       int64_t axis, double eps) {
+// The step as an op: u and v. then(table, problem, weight, sigma) is called with the weight without gaps.
+template <typename Then>
+std::tuple<Tensor, Tensor> step(const char* op,
+                                const Tensor& weight_any,  // any shape, outputs along one axis
+                                const Tensor& u_any,       // [outputs]
+                                int64_t axis, double eps, const Then& then) {
   const Tensor weight = gapless(weight_any), before = dense(u_any);
-  const Layout layout(kIterateOp, weight, axis);
+  const Layout layout(op, weight, axis);
   const Problem& p = layout.problem;
-  check_vectors(kIterateOp, p, weight, before, nullptr);
+  check_vectors(op, p, weight, before, nullptr);
   const Tensor u = empty_dense({p.outputs}, weight.scalar_type()), v = empty_dense({p.rest()}, weight.scalar_type());
   by_type(weight, [&](auto type) {
     using A = decltype(type);
-    iterate(Table<A>{}, layout, static_cast<const A*>(weight.const_data_ptr()),
-            static_cast<const A*>(before.const_data_ptr()), eps, static_cast<A*>(u.mutable_data_ptr()),
-            static_cast<A*>(v.mutable_data_ptr()));
+    const Table<A> table;
+    then(table, p, weight,
+         iterate(table, layout, static_cast<const A*>(weight.const_data_ptr()),
+                 static_cast<const A*>(before.const_data_ptr()), eps, static_cast<A*>(u.mutable_data_ptr()),
+                 static_cast<A*>(v.mutable_data_ptr())));
   });
   return {u, v};
 }
 
+std::tuple<Tensor, Tensor> iterate_cpu(const Tensor& weight, const Tensor& u, int64_t axis, double eps) {
+  return step(kIterateOp, weight, u, axis, eps, [](auto&&...) {});
+}
+
 // The step, and the weight over the sigma that it finds.
-std::tuple<Tensor, Tensor, Tensor> next_cpu(const Tensor& weight_any,  // any shape, outputs along one axis
-                                            const Tensor& u_any,       // [outputs]
-                                            int64_t axis, double eps) {
-  const Tensor weight = gapless(weight_any), before = dense(u_any);
-  const Layout layout(kNextOp, weight, axis);
-  const Problem& p = layout.problem;
-  check_vectors(kNextOp, p, weight, before, nullptr);
-  const Tensor u = empty_dense({p.outputs}, weight.scalar_type()), v = empty_dense({p.rest()}, weight.scalar_type());
-  const Tensor y = empty_beside(weight);
-  by_type(weight, [&](auto type) {
-    using A = decltype(type);
-    const Table<A> table;
-    const A* w = static_cast<const A*>(weight.const_data_ptr());
-    const A sigma = iterate(table, layout, w, static_cast<const A*>(before.const_data_ptr()), eps,
-                            static_cast<A*>(u.mutable_data_ptr()), static_cast<A*>(v.mutable_data_ptr()));
-    divide(table, p, w, sigma, static_cast<A*>(y.mutable_data_ptr()));
-  });
-  return {y, u, v};
+std::tuple<Tensor, Tensor, Tensor> next_cpu(const Tensor& weight, const Tensor& u, int64_t axis, double eps) {
+  Tensor y;
+  const auto [next_u, next_v] =
+      step(kNextOp, weight, u, axis, eps, [&](const auto& table, const Problem& p, const Tensor& gapless, auto sigma) {
+        y = over(table, p, gapless, sigma);
+      });
+  return {y, next_u, next_v};
 }
 
 // sigma = u^T W v.
@@ -259,15 +262,12 @@ Tensor forward_cpu(const Tensor& weight_any,  // any shape, outputs along one ax
   const Layout layout(kOp, weight, axis);
   const Problem& p = layout.problem;
   check_vectors(kOp, p, weight, u, &v);
-  const Tensor y = empty_beside(weight);
-  by_type(weight, [&](auto type) {
+  return by_type(weight, [&](auto type) {
     using A = decltype(type);
     const Table<A> table;
     const A* w = static_cast<const A*>(weight.const_data_ptr());
-    const A sigma = sigma_of(table, p, w, u, as_it_lies<A>(layout, v).data());
-    divide(table, p, w, sigma, static_cast<A*>(y.mutable_data_ptr()));
+    return over(table, p, weight, sigma_of(table, p, w, u, as_it_lies<A>(layout, v).data()));
   });
-  return y;
 }
 
 Tensor backward_cpu(const Tensor& grad_any,    // like weight

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from ganengine.commands.arguments import parse
-from ganengine.commands.outputs import check_outputs
+from ganengine.commands.outputs import check_outputs, folder_made
 from ganengine.config import check_ranges
 from ganengine.errors import GanengineError, UserError
 
@@ -89,7 +88,8 @@ def export(argv: Sequence[str]) -> int:
         raise UserError(f"--size: expected a view that translates, {model.about['view']} draws samples. Leave it out.")
     out = options.out or folder.path / "exported" / (model.about["view"] + exporter.suffix)
     check_outputs([out], options.overwrite)
-    model, apart = _written(exporter, model, trained, view, options, out)
+    with folder_made(out.parent):
+        model, apart = _written(exporter, model, trained, view, options, out)
     result = {"schema": 1, "file": str(out), "format": options.format, "largest_difference": apart, **model.about}
     if options.json:
         print(json.dumps(result))
@@ -129,8 +129,6 @@ class _NotExportedError(UserError):
 
 def _write(exporter: Exporter, model: Model, checks: Sequence[tuple[Tensor, ...]], out: Path, name: str) -> float:
     """Write a file whole or not at all, after it was read again and compared; return the largest difference."""
-    above = [place for place in out.parents if not place.exists()]
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp{out.suffix}")
     try:
         try:
@@ -155,10 +153,6 @@ def _write(exporter: Exporter, model: Model, checks: Sequence[tuple[Tensor, ...]
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
-        if not out.exists():
-            with contextlib.suppress(OSError):
-                for made in above:
-                    made.rmdir()
     return worst
 
 

@@ -6,7 +6,6 @@ engine. It is what `ganengine plugins new my-gan` writes; another name and summa
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shlex
@@ -18,6 +17,7 @@ from pathlib import Path
 import tyro
 
 from ganengine.commands.arguments import parse
+from ganengine.commands.outputs import folder_made
 from ganengine.errors import UserError
 from ganengine.plugins import registry
 
@@ -118,24 +118,14 @@ def write(files: Mapping[str, str], out: Path, name: str) -> Path:
     folder = out / name
     if folder.exists() or folder.is_symlink():
         raise UserError(f"{folder}: expected a name that is free; it exists. Choose another name or --out.")
-    above = [place for place in (out, *out.parents) if not place.exists()]
     try:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {out}: expected a folder to write to; {error.strerror}. Choose another.") from error
         # Beside its final place, hence in one file system: the rename is atomic.
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as place:
+        with folder_made(out), tempfile.TemporaryDirectory(prefix=f".{name}-", dir=out) as place:
             for path, text in files.items():
                 target = Path(place, name, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8", newline="\n")
             Path(place, name).rename(folder)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            for made in above:
-                made.rmdir()
-        if isinstance(error, OSError):
-            raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from error
-        raise
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from error
     return folder

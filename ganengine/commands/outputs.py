@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ganengine.errors import UserError
+
+
+@contextlib.contextmanager
+def folder_made(folder: Path) -> Iterator[None]:
+    """Make the folder of `--out` and those above it that are missing; they are taken away again where the block fails.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    above = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            told = f"--out {folder}: expected a folder to write to; {error.strerror}. Choose another."
+            raise UserError(told) from error
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for made in above:
+                made.rmdir()
+        raise
 
 
 def check_outputs(paths: Sequence[Path], overwrite: bool) -> None:

@@ -135,10 +135,7 @@ def model_of(trained: Trained, name: str | None = None, side: int | None = None)
         "step": trained.checkpoint.step,
         "images": meta["images"],
         "ganengine": meta["ganengine"],
-        "inputs": [
-            {"name": key, "shape": [free.get(axis, size) for axis, size in enumerate(x.shape)], "dtype": _dtype(x)}
-            for (key, free), x in zip(axes.items(), examples, strict=True)
-        ],
+        "inputs": _described(axes, examples),
         "networks": list(module.networks),
     }
     return Model(module, examples, axes, about)
@@ -148,10 +145,8 @@ def fixed(model: Model, trained: Trained, view: View) -> Model:
     """Return a model that takes pictures of the size that the run was trained with, and of no other."""
     axes = {name: {0: "batch"} for name in model.axes}
     examples = inputs_of(trained, view, EXAMPLES, _trained_sides(trained, view))
-    inputs = [
-        {**told, "shape": ["batch", *x.shape[1:]]} for told, x in zip(model.about["inputs"], examples, strict=True)
-    ]
-    return replace(model, axes=axes, examples=examples, about={**model.about, "inputs": inputs})
+    about = {**model.about, "inputs": _described(axes, examples)}
+    return replace(model, axes=axes, examples=examples, about=about)
 
 
 def inputs_of(
@@ -212,5 +207,13 @@ def _used(module: Making, examples: tuple[Tensor, ...]) -> list[str]:
     return [name for name in module.networks if name in called]
 
 
-def _dtype(x: Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")
+def _described(axes: Mapping[str, Mapping[int, str]], examples: tuple[Tensor, ...]) -> list[dict[str, Any]]:
+    """Return name, shape (with the names of free axes) and dtype of each input."""
+    return [
+        {
+            "name": name,
+            "shape": [free.get(axis, size) for axis, size in enumerate(x.shape)],
+            "dtype": str(x.dtype).removeprefix("torch."),
+        }
+        for (name, free), x in zip(axes.items(), examples, strict=True)
+    ]

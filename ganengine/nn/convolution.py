@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganengine.nn.precision import computed_in
+from ganengine.ops.checks import widened
 from ganengine.ops.convolution import (
     activated,
     convolution,
@@ -335,7 +336,7 @@ def _by_kernels(
 ) -> Tensor:
     # As they are kept, but for those kept in 16 bits: the op takes a weight in bfloat16 too, a bias in float32 alone.
     weight = weight if weight.dtype == torch.float32 else weight.to(torch.bfloat16)
-    bias = bias if bias is None or bias.dtype == torch.float32 else bias.float()
+    bias = None if bias is None else widened(bias, torch.float32)
     if to_wide:
         return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide, form.reflect, slope)
     return convolution(x, weight, bias, form.stride, form.padding, form.reflect, slope)

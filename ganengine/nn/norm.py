@@ -23,6 +23,7 @@ from ganengine.ops.conditional_batch_norm import (
     call_pooled,
     call_statistics,
     call_sums,
+    memory_format,
     move,
     one_class,
     reference,
@@ -72,7 +73,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         if self.running_mean is not None and not self.track_running_stats:
             # Held: torch's own would update the running statistics all the same.
             return F.instance_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
-        if self.track_running_stats or traced() or not _is_channels_last(x):
+        if self.track_running_stats or traced() or memory_format(x) != torch.channels_last:
             return super().forward(x)
         if instance_kernel_pays(x, self.training):
             return instance_norm(x, *rows_of(self, x), self.eps)
@@ -80,10 +81,6 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             F.batch_norm(one, None, None, self.weight, self.bias, True, 0.0, self.eps) for one in torch.split(x, 1)
         ]
         return torch.cat(samples) if len(samples) != 1 else samples[0]
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 LEAST_ELEMENTS = 1 << 18

@@ -16,7 +16,7 @@ from ganengine.nn.padding import ReflectionPad2d
 from ganengine.nn.spectral_norm import follow
 from ganengine.ops.activation import LEAKY_SLOPE, SLOPES
 from ganengine.ops.conditional_batch_norm import OP as BATCH_NORM
-from ganengine.ops.conditional_batch_norm import conditional_batch_norm, one_class
+from ganengine.ops.conditional_batch_norm import conditional_batch_norm, memory_format, one_class
 from ganengine.ops.dispatch import compiled
 from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.registration import traced
@@ -61,7 +61,7 @@ def run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
 def _joined(norm: nn.BatchNorm2d | nn.InstanceNorm2d, behind: nn.Module | None, x: Tensor) -> Tensor | None:
     """Return the activated result where one kernel makes it faster, else None."""
     kind = _kind(behind)
-    if kind is None or x.dim() != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+    if kind is None or memory_format(x) != torch.channels_last:
         return None
     if _heard(norm) or _heard(behind):
         return None

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganengine.errors import UserError
-from ganengine.ops.checks import accumulation_dtype, check_float, describe
+from ganengine.ops.checks import accumulation_dtype, check_float, describe, widened
 from ganengine.ops.dispatch import compiled
 from ganengine.ops.registration import define, set_gradient, traced, wanted
 
@@ -328,8 +328,8 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     before = slope if gate is None else 1.0
     return (
         _to_wide(grad, weight, *form, x, reflect, before) if to_x else None,
-        _as(convolution_weights(x, grad, *form, kernel, reflect, before), weight) if to_weight else None,
-        _as(convolution_bias(grad), ctx.bias) if to_bias else None,
+        widened(convolution_weights(x, grad, *form, kernel, reflect, before), weight.dtype) if to_weight else None,
+        widened(convolution_bias(grad), ctx.bias.dtype) if to_bias else None,
         *[None] * 5,
     )
 
@@ -341,8 +341,8 @@ def _gradient_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     before = slope if gate is None else 1.0
     return (
         convolution(grad, weight, None, *form, reflect, before, None if before == 1 else y) if to_y else None,
-        _as(convolution_weights(grad, y, *form, kernel, reflect, 1.0, before), weight) if to_weight else None,
-        _as(convolution_bias(grad), ctx.bias) if to_bias else None,
+        widened(convolution_weights(grad, y, *form, kernel, reflect, 1.0, before), weight.dtype) if to_weight else None,
+        widened(convolution_bias(grad), ctx.bias.dtype) if to_bias else None,
         *[None] * 6,
     )
 
@@ -379,10 +379,6 @@ def _to_wide(
         made = convolution_backward(y, weight, None, stride, padding, x.shape[2:], reflect)
         return through_gate(made, x, slope)
     return convolution_backward(y, weight, None, stride, padding, x.shape[2:], False, slope, x)
-
-
-def _as(found: Tensor, like: Tensor) -> Tensor:
-    return found if found.dtype == like.dtype else found.to(like.dtype)
 
 
 FORWARD = define(

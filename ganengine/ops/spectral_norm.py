@@ -72,8 +72,7 @@ def over_next_sigma(weight: Tensor, u: Tensor, axis: int = 0, eps: float = 1e-12
     """
     axis = axis + weight.dim() if axis < 0 else axis
     if weight.dtype not in DTYPES or traced():
-        u, v = iterated(weight, u, axis, eps)
-        return reference(weight, u, v, axis), u, v
+        return reference_next(weight, u, axis, eps)
     found: tuple[Tensor, Tensor, Tensor] = call_next(weight, u, axis, eps)
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import islice
 
+from ganengine.plugins import words
 from ganengine.report.charts import Chart, charts
 from ganengine.report.document import curve_data, document
 from ganengine.report.frames import Frame
@@ -208,8 +209,7 @@ def _figures(history: History, drawn: list[Chart]) -> str:
 
 def _next(run: Reading) -> str:
     plugin = run.environment.get("plugin")
-    words = [f"--plugin {shlex.quote(str(path))}" for path in plugin] if isinstance(plugin, list) else []
-    name = " ".join((shlex.quote(str(run.folder)), *words))
+    name = shlex.quote(str(run.folder)) + words(plugin if isinstance(plugin, list) else [])
     horizon = number(run.environment.get("horizon"))
     further = f" --max-images {2 * run.images:.0f}" if horizon and run.images >= horizon else ""
     commands = [("Go on with the training", f"ganengine resume {name}{further}")]

@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ganengine.data.pictures import to_levels, to_tensor
 from ganengine.errors import UserError
+from ganengine.nn.padding import crop_like, pad_to_multiple
 from ganengine.trained import Trained
 from ganengine.translation.places import Job
 from ganengine.translation.reading import Bits, Picture, read
@@ -103,14 +103,11 @@ class Translator:
     def _run(self, images: Tensor, names: Sequence[str], like: Picture) -> Tensor:
         """Pad to what the networks take, translate, crop; `like` is a picture of the kind of all."""
         height, width = images.shape[-2:]
-        multiple, minimum = self.view.multiple, self.view.minimum
-        below, right = (max(-(-side // multiple) * multiple, minimum) - side for side in (height, width))
-        if below or right:
-            images = F.pad(images, (0, right, 0, below), mode="replicate")
+        padded = pad_to_multiple(images, self.view.multiple, self.view.minimum)
         with _memory_told(height, width):
             # bfloat16 has 8 significant bits, fewer than these results.
             exact = self.trained.automatic and (self.bits or like.bits) == 16
-            return self.trained.sampler.translate(self.view, images, names, exact=exact)[..., :height, :width]
+            return crop_like(self.trained.sampler.translate(self.view, padded, names, exact=exact), images)
 
 
 def _kind(picture: Picture) -> tuple[tuple[int, ...], Bits]:
