@@ -48,8 +48,9 @@ def printable(text: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
-    """Return " Did you mean ...?" for the names in `known` nearest to `word`, or "" when none is near."""
-    close = difflib.get_close_matches(word, sorted(known), n=count, cutoff=0.5)
+    """Return " Did you mean ...?" for the names in `known` nearest to `word`, capitals apart, or "" if none is near."""
+    names = {name.lower(): name for name in sorted(known)}
+    close = [names[found] for found in difflib.get_close_matches(word.lower(), names, n=count, cutoff=0.5)]
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 

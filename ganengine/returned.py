@@ -28,15 +28,15 @@ def named(made: Any, origin: str, expected: str) -> dict[str, Any]:
 
 def shaped(made: Any, origin: str, *expected: Sequence[int | str]) -> Tensor:
     """Return what must be a tensor of one of these shapes, in which a word stands for any size."""
-    fits = isinstance(made, Tensor) and any(_fits(made.shape, shape) for shape in expected)
-    if not fits:
+    if not isinstance(made, Tensor) or not any(fits(made.shape, shape) for shape in expected):
         shapes = " or ".join(f"[{', '.join(map(str, shape))}]" for shape in expected)
         raise PluginError(f"{origin} returned {_kind(made)}; expected a Tensor {shapes}.")
     tensor: Tensor = made
     return tensor
 
 
-def _fits(shape: Sequence[int], expected: Sequence[int | str]) -> bool:
+def fits(shape: Sequence[int], expected: Sequence[int | str]) -> bool:
+    """Return whether a shape is the expected one, in which a word stands for any size."""
     return len(shape) == len(expected) and all(
         isinstance(b, str) or a == b for a, b in zip(shape, expected, strict=True)
     )

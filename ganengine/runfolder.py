@@ -274,6 +274,18 @@ class RunFolder:
         return path
 
 
+def run_of(path: Path) -> Path | None:
+    """Return the run that would take a file at this place for one of its own: its records, all under checkpoints/."""
+    place = Path(os.path.realpath(path.parent), path.name)
+    for folder in place.parents:
+        inside = place.relative_to(folder).parts
+        if (inside in [(name,) for name in _FILES] or inside[0] == "checkpoints") and (
+            folder / "config.yaml"
+        ).is_file():
+            return folder
+    return None
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}

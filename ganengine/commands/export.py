@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +17,7 @@ import tyro
 from ganengine.commands.arguments import parse
 from ganengine.commands.outputs import check_outputs, folder_made
 from ganengine.config import check_ranges
-from ganengine.errors import GanengineError, UserError
+from ganengine.errors import GanengineError, PluginError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,11 +63,13 @@ def export(argv: Sequence[str]) -> int:
     options = parse(_Options, argv, "ganengine export", "Write what a trained run can make as a file.")
     check_ranges(options)
     from ganengine.plugins import registry
-    from ganengine.runfolder import RunFolder
+    from ganengine.runfolder import RunFolder, write_whole
 
-    entry = registry().get("exporter", options.format)
+    found = registry()
+    component = found.get("exporter", options.format)
     folder = RunFolder.open(options.run)
-    exporter: Exporter = entry.load()
+    form = _Form(options.format, found.entries["exporter"][options.format].origin.name, component.load())
+    exporter = form.exporter
     if options.out is not None:
         _check_name(options.out, exporter.suffix)
         check_outputs([options.out], options.overwrite)
@@ -88,8 +92,9 @@ def export(argv: Sequence[str]) -> int:
         raise UserError(f"--size: expected a view that translates, {model.about['view']} draws samples. Leave it out.")
     out = options.out or folder.path / "exported" / (model.about["view"] + exporter.suffix)
     check_outputs([out], options.overwrite)
+    model, file, apart = _written(form, model, trained, view, options, out)
     with folder_made(out.parent):
-        model, apart = _written(exporter, model, trained, view, options, out)
+        write_whole(out, file)
     result = {"schema": 1, "file": str(out), "format": options.format, "largest_difference": apart, **model.about}
     if options.json:
         print(json.dumps(result))
@@ -99,61 +104,96 @@ def export(argv: Sequence[str]) -> int:
     return 0
 
 
-def _written(
-    exporter: Exporter, model: Model, trained: Trained, view: View, options: _Options, out: Path
-) -> tuple[Model, float]:
-    """Write and check a model; where free sides are too much for a format, with those of the training."""
-    from ganengine.export.model import checks_of, fixed
+@dataclass(frozen=True)
+class _Form:
+    """A format, and who brings it."""
 
-    free = view.kind == "translate" and options.size is None
-    try:
-        return model, _write(exporter, model, checks_of(trained, view, options.size, free=free), out, options.format)
-    except _NotExportedError:
-        if not free:
+    name: str
+    plugin: str
+    exporter: Exporter
+
+    def __post_init__(self) -> None:
+        from ganengine.export.formats import Exporter
+
+        if not isinstance(self.exporter, Exporter):
+            kind = type(self.exporter).__name__
+            raise PluginError(f"{self} is a {kind}; expected a ganengine.export.formats.Exporter.")
+        suffix = self.exporter.suffix
+        if not isinstance(suffix, str) or not re.fullmatch(r"(\.[\w-]+)+", suffix):
+            raise PluginError(f'{self} has the suffix {suffix!r}; expected one like ".net".')
+
+    def __str__(self) -> str:
+        return f'The exporter "{self.name}" of plugin {self.plugin}'
+
+    def write(self, model: Model) -> bytes:
+        """Return the file, or raise what `_told` makes of an error."""
+        with self._told("writing the networks"):
+            file = self.exporter.write(model)
+        if not isinstance(file, bytes):
+            raise PluginError(f"{self}: its write returned a {type(file).__name__}; expected bytes.")
+        return file
+
+    def check(self, file: bytes, model: Model, checks: Sequence[tuple[Tensor, ...]]) -> float:
+        """Return by how much what the file makes differs from what the run makes, at most.
+
+        Raises:
+            _NotExportedError: by too much.
+        """
+        with self._told("reading the file again"):
+            call = self.exporter.read(file, model)
+        with self._told("calling what the file holds"):
+            found = [_apart(call, model, inputs) for inputs in checks]
+        worst, share = max(found, key=lambda pair: pair[1])
+        if not share <= MOST:
+            raise _NotExportedError(
+                f"--format {self.name}: expected a file that makes what the run makes; for other inputs than those it "
+                f"was traced with it differs by {worst:.3g}. Nothing was written. A network may look at sizes or "
+                "values in Python. Use another --format, as safetensors, which holds weights alone."
+            )
+        return worst
+
+    @contextlib.contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (GanengineError, MemoryError):
             raise
-    model = fixed(model, trained, view)
-    checks = checks_of(trained, view, None, free=False)
-    apart = _write(exporter, model, checks, out, options.format)
-    sides = " x ".join(str(side) for side in checks[0][0].shape[2:])
-    print(
-        f"{options.format} cannot hold this network for pictures of any size: {out} takes {sides} pixels. Use --size "
-        "for another side, or another --format.",
-        file=sys.stderr,
-    )
-    return model, apart
+        except Exception as error:  # each format fails in ways of its own
+            told = " ".join(str(error).split())[:300]
+            raise _NotExportedError(
+                f"--format {self.name}: {doing} did not work: {type(error).__name__}: {told}. Nothing was written. "
+                f"{self} may not take these networks: use another --format, as safetensors, which holds weights alone."
+            ) from error
 
 
 class _NotExportedError(UserError):
     """A format cannot hold a model, or what it holds makes something else."""
 
 
-def _write(exporter: Exporter, model: Model, checks: Sequence[tuple[Tensor, ...]], out: Path, name: str) -> float:
-    """Write a file whole or not at all, after it was read again and compared; return the largest difference."""
-    temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp{out.suffix}")
+def _written(
+    form: _Form, model: Model, trained: Trained, view: View, options: _Options, out: Path
+) -> tuple[Model, bytes, float]:
+    """Return a model as a file that was checked; where free sides are too much for a format, with the training's."""
+    from ganengine.export.model import checks_of, fixed
+
+    free = view.kind == "translate" and options.size is None
     try:
-        try:
-            exporter.write(model, temporary)
-            call = exporter.read(temporary, model)
-            found = [_apart(call, model, inputs) for inputs in checks]
-        except (GanengineError, OSError, MemoryError, KeyboardInterrupt):
+        file = form.write(model)
+        return model, file, form.check(file, model, checks_of(trained, view, options.size, free=free))
+    except _NotExportedError:
+        if not free:
             raise
-        except Exception as error:  # each format fails in ways of its own
-            told = " ".join(str(error).split())[:300]
-            raise _NotExportedError(
-                f"--format {name}: expected networks that can be exported; this did not work: "
-                f"{type(error).__name__}: {told}. Use another --format, as safetensors, which holds weights alone."
-            ) from error
-        worst, share = max(found, key=lambda pair: pair[1])
-        if not share <= MOST:
-            raise _NotExportedError(
-                f"--format {name}: expected a file that makes what the run makes; for other inputs than those it was "
-                f"traced with it differs by {worst:.3g}. Nothing was written. A network may look at sizes or values in "
-                "Python. Use another --format, as safetensors, which holds weights alone."
-            )
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return worst
+    model = fixed(model, trained, view)
+    checks = checks_of(trained, view, None, free=False)
+    file = form.write(model)
+    apart = form.check(file, model, checks)
+    sides = " x ".join(str(side) for side in checks[0][0].shape[2:])
+    print(
+        f"{options.format} cannot hold this network for pictures of any size: {out} takes {sides} pixels. Use --size "
+        "for another side, or another --format.",
+        file=sys.stderr,
+    )
+    return model, file, apart
 
 
 def _apart(call: Any, model: Model, inputs: tuple[Tensor, ...]) -> tuple[float, float]:
@@ -162,6 +202,8 @@ def _apart(call: Any, model: Model, inputs: tuple[Tensor, ...]) -> tuple[float, 
 
     with torch.no_grad():
         expected, found = model.module(*inputs), call(*inputs)
+    if not isinstance(found, torch.Tensor):
+        raise TypeError(f"expected a Tensor, got a {type(found).__name__}")
     if expected.shape != found.shape:
         raise ValueError(f"a result {list(found.shape)} in place of {list(expected.shape)}")
     worst = float((expected - found).abs().max())
@@ -169,6 +211,6 @@ def _apart(call: Any, model: Model, inputs: tuple[Tensor, ...]) -> tuple[float, 
 
 
 def _check_name(out: Path, suffix: str) -> None:
-    if out.suffix != suffix or out.is_dir():
-        what = "a folder" if out.is_dir() else f'"{out.name}"'
+    if not out.name.removesuffix(suffix) or not out.name.endswith(suffix) or os.path.isdir(out):
+        what = "a folder" if os.path.isdir(out) else f'"{out.name}"'
         raise UserError(f"--out {out}: expected the name of a {suffix} file, got {what}.")

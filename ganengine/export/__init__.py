@@ -14,7 +14,8 @@ def load_view(
 
     Of a view that draws samples it takes z [N, *shape], and y where there are classes (weights [N, K]) or captions
     (codes [N, L]); of one that translates, images [N, C, H, W] in [-1, 1] of any size. It makes what `ganengine sample`
-    and `ganengine translate --precision fp32` make; noise inside is that of one picture, for all the same.
+    and `ganengine translate --precision fp32` make, but for noise that stays on in use: that is one draw here, for all
+    pictures the same, where `translate` draws by each picture's path.
 
     Args:
         run: folder of the run.
@@ -23,7 +24,8 @@ def load_view(
         seed: of noise inside the networks; None: the run's own.
 
     Raises:
-        UserError: there is no such run, or its variant is not installed.
+        UserError: there is no such run, or its variant is not installed. The module raises it for inputs that do not
+            fit.
         PluginError: there is no such view.
         CheckpointError: there is no such checkpoint, or it does not fit.
     """

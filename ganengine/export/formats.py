@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,12 +26,13 @@ Call = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Exporter:
-    """One format: how to write a model, and how to read it back to see that it is right."""
+    """One format: what a file of it holds, and how to read that back to see that it is right."""
 
     suffix: str
     """Of files of this format, with its dot."""
-    write: Callable[[Model, Path], None]
-    read: Callable[[Path, Model], Call]
+    write: Callable[[Model], bytes]
+    """Return the file. The command puts it in its place, once it has been read and compared with the run."""
+    read: Callable[[bytes, Model], Call]
     """Return a function of the model's inputs, made of the file alone where that is possible."""
 
 
@@ -42,19 +44,19 @@ def _about(model: Model) -> str:
 # Weights alone
 
 
-def _write_weights(model: Model, path: Path) -> None:
+def _write_weights(model: Model) -> bytes:
     import safetensors.torch
 
     tensors = {name.removeprefix("networks."): tensor for name, tensor in model.module.state_dict().items()}
     whole = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    # Its own save_file lets the file's owner alone read it.
-    path.write_bytes(safetensors.torch.save(whole, metadata={ABOUT: _about(model)}))
+    file: bytes = safetensors.torch.save(whole, metadata={ABOUT: _about(model)})
+    return file
 
 
-def _read_weights(path: Path, model: Model) -> Call:
+def _read_weights(file: bytes, model: Model) -> Call:
     import safetensors.torch
 
-    tensors = {f"networks.{name}": tensor for name, tensor in safetensors.torch.load_file(path).items()}
+    tensors = {f"networks.{name}": tensor for name, tensor in safetensors.torch.load(file).items()}
     return lambda *inputs: torch.func.functional_call(model.module, tensors, inputs, strict=True)
 
 
@@ -65,18 +67,20 @@ SAFETENSORS = Exporter(".safetensors", _write_weights, _read_weights)
 # Graphs
 
 
-def _write_script(model: Model, path: Path) -> None:
+def _write_script(model: Model) -> bytes:
+    file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is checked afterwards, by inputs of another size
         made = torch.jit.trace(model.module, model.examples, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(made, str(path), _extra_files={ABOUT: _about(model)})
+        torch.jit.save(made, file, _extra_files={ABOUT: _about(model)})
+    return file.getvalue()
 
 
-def _read_script(path: Path, model: Model) -> Call:
+def _read_script(file: bytes, model: Model) -> Call:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
-        loaded: Call = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+        loaded: Call = torch.jit.load(io.BytesIO(file))  # type: ignore[no-untyped-call]
     return loaded
 
 
@@ -84,26 +88,32 @@ TORCHSCRIPT = Exporter(".pt", _write_script, _read_script)
 
 
 def exported(model: Model) -> Any:
-    """Return torch.export's program of a model."""
+    """Return torch.export's program of a model, without the names of the source files that it came from."""
     shapes = {name: dict.fromkeys(free, Dim.DYNAMIC) for name, free in model.axes.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The tensor attributes")  # recurrent layers keep a list of their weights
-        return torch.export.export(model.module, model.examples, dynamic_shapes=shapes)
+        program = torch.export.export(model.module, model.examples, dynamic_shapes=shapes)
+    for graph in (part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)):
+        for node in graph.nodes:
+            node.meta.pop("stack_trace", None)
+    return program
 
 
-def _write_program(model: Model, path: Path) -> None:
-    torch.export.save(exported(model), path, extra_files={ABOUT: _about(model)})
+def _write_program(model: Model) -> bytes:
+    file = io.BytesIO()
+    torch.export.save(exported(model), file, extra_files={ABOUT: _about(model)})
+    return file.getvalue()
 
 
-def _read_program(path: Path, model: Model) -> Call:
-    loaded: Call = torch.export.load(path).module()
+def _read_program(file: bytes, model: Model) -> Call:
+    loaded: Call = torch.export.load(io.BytesIO(file)).module()
     return loaded
 
 
 PT2 = Exporter(".pt2", _write_program, _read_program)
 
 
-def _write_onnx(model: Model, path: Path) -> None:
+def _write_onnx(model: Model) -> bytes:
     _need_onnx()
     with _quiet("torch.onnx"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -117,14 +127,35 @@ def _write_onnx(model: Model, path: Path) -> None:
         )
         assert program is not None
         program.model.metadata_props[ABOUT] = _about(model)
-        program.save(str(path), external_data=False)
+        _name_axes(program.model.graph, model)
+        file: bytes = program.model_proto.SerializeToString()
+    return file
 
 
-def _read_onnx(path: Path, model: Model) -> Call:
+def _name_axes(graph: Any, model: Model) -> None:
+    """Call free axes by the model's names for them, in which torch.export has symbols of its own."""
+    import onnx_ir
+
+    names = {
+        str(given.shape[axis].value): name
+        for given, free in zip(graph.inputs, model.axes.values(), strict=True)
+        for axis, name in free.items()
+    }
+    symbol = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+    values = [*graph.inputs, *(value for node in graph.all_nodes() for value in node.outputs)]
+    for value in (value for value in values if value.shape is not None):
+        sides = [
+            side if isinstance(side, int) else symbol.sub(lambda at: names[at[0]], str(side.value))
+            for side in value.shape
+        ]
+        value.shape = onnx_ir.Shape(sides)
+
+
+def _read_onnx(file: bytes, model: Model) -> Call:
     _need_onnx()
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
     def call(*inputs: Tensor) -> Tensor:
         given = {name: x.numpy() for name, x in zip(model.axes, inputs, strict=True)}

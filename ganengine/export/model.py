@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from ganengine import draws
 from ganengine.data.batch import Batch
 from ganengine.data.text import CODES
+from ganengine.errors import PluginError, UserError
 from ganengine.latents import from_prior
 from ganengine.nn.context import Context, Statistics, draw_context
 from ganengine.nn.padding import crop_like, pad_to_multiple
+from ganengine.ops.checks import describe
+from ganengine.ops.registration import traced
+from ganengine.returned import fits
 from ganengine.step import Step
 from ganengine.trained import Trained
 from ganengine.variant import View
@@ -38,6 +42,7 @@ class Making(nn.Module):
     def __init__(self, trained: Trained, view: View) -> None:
         super().__init__()
         self.view, self.sampler = view, trained.sampler
+        self.expected = _expected(trained, view)
         self.networks = nn.ModuleDict(
             {name: network for name, network in self.sampler.networks.items() if isinstance(network, nn.Module)}
         )
@@ -46,6 +51,20 @@ class Making(nn.Module):
     def keep(self, names: list[str]) -> None:
         """Let go of networks that the view does not use."""
         self.networks = nn.ModuleDict({name: self.networks[name] for name in names})
+
+    def _check(self, **given: Tensor) -> None:
+        """Raise a UserError for inputs that are none of what the view takes; nothing of this enters a graph."""
+        if traced():
+            return
+        for name, x in given.items():
+            shape, dtype, note = self.expected[name]
+            if not isinstance(x, Tensor) or x.dtype != dtype or not x.numel() or not fits(x.shape, ("N", *shape)):
+                wanted = f"{str(dtype).removeprefix('torch.')} [N, {', '.join(map(str, shape))}]"
+                got = describe(x) if isinstance(x, Tensor) else f"a {type(x).__name__}"
+                raise UserError(f"{name}: expected {wanted}, {note}; got {got}.")
+        if len({len(x) for x in given.values()}) > 1:
+            got = " and ".join(f"{name} of {len(x)}" for name, x in given.items())
+            raise UserError(f"Expected as many rows in each input; got {got}.")
 
     def _make(self, statistics: Statistics, fields: Mapping[str, Tensor], *inputs: Tensor | None) -> Tensor:
         first = next(tensor for tensor in inputs if tensor is not None)
@@ -65,6 +84,7 @@ class Sampling(Making):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return what the latents stand for."""
+        self._check(z=z)
         return self._make("running", {}, z, None)
 
 
@@ -73,6 +93,7 @@ class ConditionalSampling(Making):
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Return what the latents stand for, of these classes or sentences."""
+        self._check(z=z, y=y)
         return self._make("running", {}, z, y)
 
 
@@ -84,6 +105,7 @@ class Translating(Making):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the pictures, translated; they may have any size."""
+        self._check(images=images)
         view = self.view
         padded = images if view.multiple == view.minimum == 1 else pad_to_multiple(images, view.multiple, view.minimum)
         return crop_like(self._make(self.sampler.statistics, {view.source: padded}, padded), images)
@@ -114,6 +136,11 @@ def model_of(trained: Trained, name: str | None = None, side: int | None = None)
     Raises:
         PluginError: the run has no such view.
     """
+    if not any(view.kind in KINDS for view in trained.sampler.views.values()):
+        raise PluginError(
+            "Expected a sample or translate view, whose inputs are known without data; this variant has none. "
+            "ganengine.trained.load_networks gives its networks."
+        )
     view = trained.sampler.view(KINDS, name)
     name = next(key for key, known in trained.sampler.views.items() if known is view)
     module: Making
@@ -189,6 +216,22 @@ def checks_of(trained: Trained, view: View, side: int | None, *, free: bool) -> 
 def _trained_sides(trained: Trained, view: View) -> tuple[int, int]:
     high, wide = trained.spec.fields[view.source].shape[-2:]
     return (trained.stage.size, trained.stage.size) if trained.stage.size else (high, wide)
+
+
+def _expected(trained: Trained, view: View) -> dict[str, tuple[tuple[int | str, ...], torch.dtype, str]]:
+    """Return the shape of one row of each input, its dtype, and what it is; a word stands for any size."""
+    if view.kind == "translate":
+        return {"images": ((trained.spec.channels(view.source), "H", "W"), torch.float32, "pictures on [-1, 1]")}
+    assert view.prior is not None
+    told: dict[str, tuple[tuple[int | str, ...], torch.dtype, str]] = {
+        "z": (tuple(view.prior.shape), torch.float32, "latents")
+    }
+    if view.text is not None:
+        told["y"] = ((trained.spec.fields[view.text].shape[-1],), torch.int64, "codes of captions")
+    elif view.label is not None:
+        note = "weights of classes (torch.nn.functional.one_hot(ids, K).float())"
+        told["y"] = ((trained.spec.classes(view.label) or 1,), torch.float32, note)
+    return told
 
 
 @torch.no_grad()

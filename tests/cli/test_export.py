@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from ganengine import ops
 from ganengine.cli import main
 from ganengine.commands import export
-from ganengine.export import formats, load_view
+from ganengine.errors import PluginError, UserError
+from ganengine.export import formats, load_view, model
 from ganengine.export.formats import Exporter
 from ganengine.plugins import add_path, registry
 from ganengine.runfolder import RunFolder
@@ -196,40 +197,90 @@ def test_a_file_may_be_read_by_whom_the_umask_says(
     assert out.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize(
+    "inside", ["checkpoints/net.pt2", "checkpoints/step-000000002/networks.safetensors", "checkpoints/new/net.pt2"]
+)
+def test_a_run_keeps_its_checkpoints_to_itself(
+    runs: dict[str, Path], inside: str, go: Go, tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, before = runs["gan"], tree(runs["gan"])
+    (tmp_path / "link").symlink_to(run / "checkpoints")
+    form = "safetensors" if inside.endswith("safetensors") else "pt2"
+    command = ("export", run, "--format", form, "--overwrite", "--out")
+    for out in (run / inside, tmp_path / "link" / inside.partition("/")[2]):
+        done = go(*command, out)
+        assert (done.status, done.out) == (2, "")
+        assert f"{out}: expected a place apart from what the run {run.resolve()} keeps of itself. Use anot" in done.err
+    monkeypatch.chdir(run)
+    assert "place apart" in go("report", ".", "--out", "checkpoints/a.html").err
+    assert "place apart" in go("sample", ".", "--out", "checkpoints/a.png").err
+    assert tree(run) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="as long as names may be")
+def test_a_name_that_no_file_can_have(runs: dict[str, Path], go: Go, tmp_path: Path, tree: Tree) -> None:
+    done = go("export", runs["gan"], "--out", tmp_path / ("n" * 300 + ".pt2"))
+    assert done.status == 2
+    assert "n.pt2: expected a name that a file can have; it is too long." in done.err
+    assert tree(tmp_path) == {}
+
+
+def test_axes_have_the_names_that_the_file_says(runs: dict[str, Path], go: Go, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    assert go("export", runs["cgan"], "--format", "onnx", "--out", tmp_path / "net.onnx").status == 0
+    data = (tmp_path / "net.onnx").read_bytes()
+    graph = onnx.load_from_string(data).graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+    # Nor do files tell where on this machine they were made.
+    assert go("export", runs["cgan"], "--out", tmp_path / "net.pt2").status == 0
+    for file in (data, (tmp_path / "net.pt2").read_bytes()):
+        assert str(ROOT).encode() not in file
+        assert b"site-packages" not in file
+
+
 def test_a_size_is_for_pictures_that_come_in(runs: dict[str, Path], go: Go, tmp_path: Path) -> None:
     done = go("export", runs["gan"], "--size", "16", "--out", tmp_path / "net.pt2")
     assert (done.status, done.out) == (2, "")
     assert "--size: expected a view that translates, samples draws samples. Leave it out." in done.err
 
 
-def _broken(model: Any, path: Path) -> None:
-    path.write_text("half")
+def _broken(*_: Any) -> Any:
     raise ValueError("no such operation")
 
 
-WRONG = {
-    "fails": (Exporter(".net", _broken, lambda path, model: model.module), "ValueError: no such operation"),
-    "gives another result": (
-        Exporter(
-            ".net",
-            lambda model, path: path.touch(),
-            lambda path, model: lambda *given: model.module(*given) + 0.01,
-        ),
-        "it differs by 0.01",
+def _as_it_is(file: bytes, model: Any) -> Any:
+    return model.module
+
+
+def _reading(change: Callable[[Tensor], Tensor]) -> Exporter:
+    return Exporter(".net", lambda model: b"whole", lambda file, model: lambda *given: change(model.module(*given)))
+
+
+OF_THE_PLUGIN = 'The exporter "pt2" of plugin builtin'
+WRONG: dict[str, tuple[Any, str]] = {
+    "fails to write": (
+        Exporter(".net", _broken, _as_it_is),
+        f"writing the networks did not work: ValueError: no such operation. Nothing was written. {OF_THE_PLUGIN} may",
     ),
-    "gives another shape": (
-        Exporter(".net", lambda model, path: path.touch(), lambda path, model: lambda *given: torch.zeros(3)),
-        "a result [3] in place of [5, 1, 8, 8]",
+    "fails to read": (
+        Exporter(".net", lambda model: b"", _broken),
+        "reading the file again did not work: ValueError: no such operation",
     ),
-    "is not a number": (
-        Exporter(
-            ".net",
-            lambda model, path: path.touch(),
-            lambda path, model: lambda *given: model.module(*given) * float("nan"),
-        ),
-        "it differs by nan",
+    "fails when it is called": (_reading(_broken), "calling what the file holds did not work: ValueError: no such"),
+    "gives another result": (_reading(lambda made: made + 0.01), "it differs by 0.01"),
+    "gives another shape": (_reading(lambda made: torch.zeros(3)), "a result [3] in place of [5, 1, 8, 8]"),
+    "is not a number": (_reading(lambda made: made * float("nan")), "it differs by nan"),
+    "gives no tensor": (_reading(lambda made: None), "expected a Tensor, got a NoneType"),  # type: ignore[arg-type, return-value]
+    "writes a text": (
+        Exporter(".net", lambda model: "half", _as_it_is),  # type: ignore[arg-type, return-value]
+        f"{OF_THE_PLUGIN}: its write returned a str; expected bytes.",
     ),
-}
+    "is a function": (_as_it_is, f"{OF_THE_PLUGIN} is a function; expected a ganengine.export.formats.Exporter."),
+    "has no dot": (Exporter("net", _broken, _as_it_is), f"{OF_THE_PLUGIN} has the suffix 'net'; expected one like"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -287,12 +338,43 @@ def test_a_view_is_what_the_run_makes(runs: dict[str, Path], variant: str) -> No
         torch.testing.assert_close(view(*given), made_by_the_run(runs[variant], given), rtol=1e-4, atol=1e-4)
 
 
-def test_the_page_runs(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("variant", "given", "told"),
+    [
+        ("gan", (torch.zeros(4),), "z: expected float32 [N, 4], latents; got float32 [4]."),
+        ("gan", (torch.zeros(2, 5),), "z: expected float32 [N, 4], latents; got float32 [2, 5]."),
+        ("gan", (torch.zeros(0, 4),), "z: expected float32 [N, 4], latents; got float32 [0, 4]."),
+        ("gan", (np.zeros((2, 4)),), "z: expected float32 [N, 4], latents; got a ndarray."),
+        ("cgan", (torch.zeros(3, 4), torch.zeros(2, 3)), "Expected as many rows in each input; got z of 3 and y of 2."),
+        ("cgan", (torch.zeros(2, 4), torch.tensor([0, 1])), "functional.one_hot(ids, K).float()); got int64 [2]"),
+        ("pix2pix", (torch.zeros(3, 16, 16),), "float32 [N, 3, H, W], pictures on [-1, 1]; got float32 [3, 16, 16]."),
+        ("pix2pix", (torch.zeros(1, 1, 16, 16),), "images: expected float32 [N, 3, H, W]"),
+        ("pix2pix", (torch.zeros(1, 3, 16, 16, dtype=torch.uint8),), "got uint8 [1, 3, 16, 16]."),
+    ],
+)  # fmt: skip
+def test_a_view_says_what_it_takes(runs: dict[str, Path], variant: str, given: tuple[Any, ...], told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        load_view(runs[variant])(*given)
+
+
+def test_a_run_without_such_a_view(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "KINDS", ("forecast",))
+    with pytest.raises(PluginError, match=r"this variant has none\. ganengine\.trained\.load_networks gives its net"):
+        load_view(runs["gan"])
+
+
+def test_the_page_runs(runs: dict[str, Path], go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "export.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 2
+    assert len(blocks) == 4
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "pix2pix").symlink_to(runs["pix2pix"])
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in blocks:
+    for block in blocks[:2]:
         exec(block, names)
+    for name, block in zip(("state_dict.py", "state_dict_plugin.py"), blocks[2:], strict=True):
+        (tmp_path / name).write_text(block)
+    command = ("export", "runs/pix2pix", "--format", "state-dict", "--out", "translate.pth")
+    done = go(*command, "--plugin", "state_dict_plugin.py")
+    assert done.status == 0, done.err
+    assert set(torch.load("translate.pth")) == set(load_view("runs/pix2pix").state_dict())

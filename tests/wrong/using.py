@@ -113,6 +113,7 @@ WRONG = {
     "export nowhere": "nowhere: expected the folder of a run; there is no such folder",
     "export RUN --format pt3": 'No exporter is called "pt3". Did you mean pt2',
     "export RUN --view strip": 'does not have a sample or translate view called "strip"; it has translate',
+    "export RUN --view TransLate": "it has translate. Did you mean translate?",
     "export RUN --view triptych": 'does not have a sample or translate view called "triptych"; it has translate',
     "export RUN --size 0": "--size: expected a number from",
     "export RUN --step 7": "7",

@@ -50,8 +50,8 @@ def build(config: CycleGANConfig) -> dict[str, View]:
     return {
         "strips": View(strips, "rows of A, G(A), F(G(A)), B, F(B), G(F(B))"),
         "identity": View(identity, "rows of A, F(A), B, G(B): pictures that are already as they should become"),
-        "AtoB": translation("A -> B, any size", "A", "B", "G"),
-        "BtoA": translation("B -> A, any size", "B", "A", "F"),
+        "AtoB": translation("A -> B", "A", "B", "G"),
+        "BtoA": translation("B -> A", "B", "A", "F"),
         "AtoBtoA": translation("A -> B -> A: what survives the cycle", "A", "A", "G", "F"),
         "BtoAtoB": translation("B -> A -> B: what survives the cycle", "B", "B", "F", "G"),
     }

@@ -33,7 +33,7 @@ def build(config: Pix2PixConfig) -> dict[str, View]:
         "triptych": View(triptych, "rows of input, output and truth"),
         "translate": View(
             translate,
-            f"{config.source} -> {config.target}, any size",
+            f"{config.source} -> {config.target}",
             kind="translate",
             source=config.source,
             target=config.target,
