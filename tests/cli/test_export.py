@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -363,7 +363,20 @@ def test_a_run_without_such_a_view(runs: dict[str, Path], monkeypatch: pytest.Mo
         load_view(runs["gan"])
 
 
-def test_the_page_runs(runs: dict[str, Path], go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Forget a plugin that a test adds."""
+    before = sys.path[:]
+    yield
+    sys.path[:] = before
+    registry.cache_clear()
+    for name in ("state_dict", "state_dict_plugin"):
+        sys.modules.pop(name, None)
+
+
+def test_the_page_runs(
+    runs: dict[str, Path], forgotten: None, go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "export.md").read_text(), re.DOTALL | re.MULTILINE)
     assert len(blocks) == 4
     (tmp_path / "runs").mkdir()
