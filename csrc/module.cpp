@@ -57,6 +57,29 @@ int64_t set_isa(int64_t wanted) {
   return static_cast<int64_t>(current().load());
 }
 
+Bf16Products best_bf16_products() {
+  static const Bf16Products best = [] {
+    if (best_isa() < Isa::avx512 || !native_bfloat16) return Bf16Products::portable;
+    return tiles_are_there() ? Bf16Products::tiles : Bf16Products::dots;
+  }();
+  return best;
+}
+
+std::atomic<Bf16Products>& current_bf16_products() {
+  static std::atomic<Bf16Products> products{best_bf16_products()};
+  return products;
+}
+
+int64_t best_bf16_products_number() { return static_cast<int64_t>(best_bf16_products()); }
+
+// Takes products of this number (0 none, 1 by pairs, 2 by tiles) or the best that there are below; returns their
+// number.
+int64_t set_bf16_products(int64_t wanted) {
+  check(wanted >= 0 && wanted <= 2, "set_bf16_products", "expected 0, 1 or 2, got ", wanted);
+  current_bf16_products() = std::min(static_cast<Bf16Products>(wanted), best_bf16_products());
+  return static_cast<int64_t>(current_bf16_products().load());
+}
+
 }  // namespace
 
 #if GANENGINE_X86
@@ -65,9 +88,8 @@ const bool native_bfloat16 = (__builtin_cpu_init(), __builtin_cpu_supports("avx5
 const bool native_bfloat16 = false;
 #endif
 
-bool amx() {
-  static const bool there = best_isa() == Isa::avx512 && native_bfloat16 && tiles_are_there();
-  return there && isa() == Isa::avx512;
+Bf16Products bf16_products() {
+  return isa() == Isa::avx512 ? current_bf16_products().load(std::memory_order_relaxed) : Bf16Products::portable;
 }
 
 Isa isa() { return current().load(std::memory_order_relaxed); }
@@ -77,10 +99,12 @@ Isa isa() { return current().load(std::memory_order_relaxed); }
 STABLE_TORCH_LIBRARY_FRAGMENT(ganengine, m) {
   m.def("best_isa() -> int");
   m.def("set_isa(int wanted) -> int");
-  m.def("has_amx() -> bool");
+  m.def("best_bf16_products() -> int");
+  m.def("set_bf16_products(int wanted) -> int");
 }
 STABLE_TORCH_LIBRARY_IMPL(ganengine, CompositeExplicitAutograd, m) {
   m.impl("best_isa", TORCH_BOX(&ganengine::best));
   m.impl("set_isa", TORCH_BOX(&ganengine::set_isa));
-  m.impl("has_amx", TORCH_BOX(&ganengine::amx));
+  m.impl("best_bf16_products", TORCH_BOX(&ganengine::best_bf16_products_number));
+  m.impl("set_bf16_products", TORCH_BOX(&ganengine::set_bf16_products));
 }

@@ -33,9 +33,12 @@ Isa isa();
 // Whether the machine has AVX512_BF16, for the one instruction that avx512 uses of it.
 extern const bool native_bfloat16;
 
-// Whether the machine multiplies tiles of bfloat16 (AMX) beside AVX-512, the system lets this process, and set_isa has
-// asked for nothing less.
-bool amx();
+// What multiplies bfloat16 beside AVX-512: nothing, AVX512_BF16 by pairs, or AMX by tiles, where the system lets this
+// process.
+enum class Bf16Products { portable = 0, dots = 1, tiles = 2 };
+
+// The best that this machine has, or a lower one where set_bf16_products or set_isa has asked for it.
+Bf16Products bf16_products();
 
 // Kernel of this machine's instruction set for data of type T, among the three of a name:
 // GANENGINE_CHOOSE(maxout, T, kernels<T>). float64 has only the baseline: nobody waits for it, but every build would.

@@ -14,9 +14,12 @@
 #include "convolution/convolution.h"
 #include "convolution/convolution_tasks.h"
 
+// What a form of the kernels is made of: AMX, AVX-512 (around products by either), or its products of pairs.
 #if GANENGINE_AMX
 #define GANENGINE_TILES amx
-#define GANENGINE_TILES_NATIVE 1
+#define GANENGINE_TILES_AMX 1
+#define GANENGINE_TILES_DOTS 0
+#define GANENGINE_TILES_AVX512 1
 #ifdef __clang__
 #pragma clang attribute push(                                                                                 \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16"))), \
@@ -32,21 +35,61 @@
 #pragma GCC pop_options
 #endif
 #undef GANENGINE_TILES
-#undef GANENGINE_TILES_NATIVE
+#undef GANENGINE_TILES_AMX
+#undef GANENGINE_TILES_DOTS
+#undef GANENGINE_TILES_AVX512
+#endif
+
+#if GANENGINE_X86
+#define GANENGINE_TILES dots
+#define GANENGINE_TILES_AMX 0
+#define GANENGINE_TILES_DOTS 1
+#define GANENGINE_TILES_AVX512 1
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), \
+                             apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
+#endif
+#include "convolution/convolution_cpu_kernels.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#undef GANENGINE_TILES
+#undef GANENGINE_TILES_AMX
+#undef GANENGINE_TILES_DOTS
+#undef GANENGINE_TILES_AVX512
 #endif
 
 #define GANENGINE_TILES portable
-#define GANENGINE_TILES_NATIVE 0
+#define GANENGINE_TILES_AMX 0
+#define GANENGINE_TILES_DOTS 0
+#define GANENGINE_TILES_AVX512 0
 #include "convolution/convolution_cpu_kernels.h"
-#undef GANENGINE_TILES
-#undef GANENGINE_TILES_NATIVE
 
 #if GANENGINE_AMX
-#define GANENGINE_CHOOSE_TILES(...) \
-  (::ganengine::amx() ? &::ganengine::convolution::amx::__VA_ARGS__ : &::ganengine::convolution::portable::__VA_ARGS__)
+#define GANENGINE_CHOOSE_AMX(...)                                       \
+  if (::ganengine::bf16_products() == ::ganengine::Bf16Products::tiles) \
+    return &::ganengine::convolution::amx::__VA_ARGS__;
 #else
-#define GANENGINE_CHOOSE_TILES(...) (&::ganengine::convolution::portable::__VA_ARGS__)
+#define GANENGINE_CHOOSE_AMX(...)
 #endif
+#if GANENGINE_X86
+#define GANENGINE_CHOOSE_DOTS(...)                                     \
+  if (::ganengine::bf16_products() == ::ganengine::Bf16Products::dots) \
+    return &::ganengine::convolution::dots::__VA_ARGS__;
+#else
+#define GANENGINE_CHOOSE_DOTS(...)
+#endif
+#define GANENGINE_CHOOSE_TILES(...)                          \
+  [] {                                                       \
+    GANENGINE_CHOOSE_AMX(__VA_ARGS__)                        \
+    GANENGINE_CHOOSE_DOTS(__VA_ARGS__)                       \
+    return &::ganengine::convolution::portable::__VA_ARGS__; \
+  }()
 
 namespace ganengine::convolution {
 namespace {

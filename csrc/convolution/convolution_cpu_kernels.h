@@ -1,11 +1,12 @@
-// Kernels of the convolutions, once with AMX and AVX-512 (GANENGINE_TILES is amx) and once in plain C++ (portable), for
-// tests and sanitizers on any machine. Formulas: convolution.h.
+// Kernels of the convolutions in bfloat16, three times: with AMX and AVX-512 (GANENGINE_TILES is amx), with AVX-512 and
+// its products of pairs (dots), and in plain C++ (portable), for tests and sanitizers on any machine. Formulas:
+// convolution.h. All three read tiles of the same order.
 
 namespace ganengine::convolution::GANENGINE_TILES {
 
 // ---- tiles: 0 to 3 hold sums [16][16] float, 4 and 5 rows [16][32], 6 and 7 columns [16 pairs][16][2]
 
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AMX
 
 // All eight tiles of 16 rows of 64 bytes, by palette 1.
 struct Config {
@@ -31,6 +32,29 @@ struct Tiles {
 #define TILE_LOAD(t, from, bytes) _tile_loadd(t, from, bytes)
 #define TILE_STORE(t, to, bytes) _tile_stored(t, to, bytes)
 #define TILE_DOT(c, a, b) _tile_dpbf16ps(c, a, b)
+
+#elif GANENGINE_TILES_DOTS
+
+struct Tiles {};
+
+// Adds to sums [kRows][kColumns][16], which stay in registers, a chunk of each row times one tile or two, `next` apart.
+template <int kRows, int kColumns>
+inline void add_chunk(const uint16_t* rows, int64_t bytes, const uint16_t* columns, int64_t next,
+                      __m512 (&sums)[kRows][kColumns]) {
+  for (int64_t pair = 0; pair < kTile; ++pair) {
+    __m512bh right[kColumns];
+    for (int c = 0; c < kColumns; ++c) right[c] = (__m512bh)_mm512_loadu_si512(columns + c * next + pair * kChunk);
+    for (int r = 0; r < kRows; ++r) {
+      int32_t two;
+      std::memcpy(&two, reinterpret_cast<const char*>(rows + 2 * pair) + r * bytes, sizeof two);
+      const __m512bh left = (__m512bh)_mm512_set1_epi32(two);
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = _mm512_dpbf16_ps(sums[r][c], left, right[c]);
+    }
+  }
+}
+
+// Rows that are summed up at a time, so that 16 sums hide how long one takes.
+constexpr int rows_beside(int columns) { return columns == 2 ? 8 : 16; }
 
 #else
 
@@ -78,7 +102,7 @@ inline void tile_dot(int c, int a, int b) {
 
 // ---- 16-bit numbers in other orders
 
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
 
 inline __m512 load_floats(const float* from, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, from); }
 inline __m512 load_floats(const uint16_t* from, __mmask16 mask) {
@@ -140,7 +164,7 @@ inline uint16_t rounded(uint16_t bits) { return bits; }
 // One tile of weights: 16 pairs of numbers for each of `count` outputs, `step` apart.
 template <typename T>
 void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t count, uint16_t* tile) {
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
   if (step == 1) {
     const __mmask16 mask = first(count);
     for (int64_t pair = 0; pair < kTile; ++pair) {
@@ -176,7 +200,7 @@ void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t 
   for (int64_t e = 0; e < kChunk; ++e) {
     for (int64_t i = 0; i < kTile; ++i) {
       const bool there = elements[e] >= 0 && i < count;
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
       uint16_t bits = 0;
       if (there) {
         const __m256i found = rounded(load_floats(weights + elements[e] + i * step, 1));
@@ -191,7 +215,7 @@ void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t 
 }
 
 // Numbers times the slope of an activation; slope 0 makes all of them 0, infinity and NaN too.
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
 inline __m512 sloped(__m512 v, __mmask16 which, float slope) {
   if (slope == 0) return _mm512_mask_mov_ps(v, which, __m512{});
   return _mm512_mask_mul_ps(v, which, v, _mm512_set1_ps(slope));
@@ -202,7 +226,7 @@ inline float sloped(float v, float slope) { return slope == 0 ? 0.0f : v * slope
 
 // Numbers as an activation leaves them: those at 0 or below times `slope`.
 inline void activate(uint16_t* numbers, int64_t count, float slope) {
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
   for (int64_t i = 0; i < count; i += 16) {
     const __mmask16 mask = first(count - i);
     const __m512 v = load_floats(numbers + i, mask);
@@ -222,6 +246,22 @@ inline void activate(uint16_t* numbers, int64_t count, float slope) {
 template <int kColumns>
 void multiply(const uint16_t* above, const uint16_t* below, int64_t bytes, const int64_t* offsets, int64_t chunks,
               const uint16_t* weights, float* sums) {
+#if GANENGINE_TILES_DOTS
+  constexpr int kRows = rows_beside(kColumns);
+  for (const uint16_t* tile : {above, below}) {
+    for (int64_t row = 0; row < kTile; row += kRows, sums += kRows * kColumns * kTile) {
+      const uint16_t* const rows = tile + row * bytes / 2;
+      __m512 held[kRows][kColumns] = {};
+      for (int64_t k = 0; k < chunks; ++k) {
+        add_chunk(rows + offsets[k], bytes, weights + k * kColumns * kNumbers, kNumbers, held);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        for (int c = 0; c < kColumns; ++c) _mm512_storeu_ps(sums + (r * kColumns + c) * kTile, held[r][c]);
+      }
+    }
+    if (below == above) return;
+  }
+#else
   TILE_ZERO(0);
   TILE_ZERO(2);
   if constexpr (kColumns == 2) {
@@ -247,6 +287,7 @@ void multiply(const uint16_t* above, const uint16_t* below, int64_t bytes, const
     TILE_STORE(1, sums + kTile, kRow * 4);
     TILE_STORE(3, sums + kTile * kRow + kTile, kRow * 4);
   }
+#endif
 }
 
 // Writes sums of one position after the other, `count` of the 16 or 32 of each, plus a bias, as 16-bit numbers; the
@@ -255,7 +296,7 @@ template <int kColumns>
 void write(const float* sums, const float* bias, int64_t count, int64_t positions, uint16_t* to, const uint16_t* gate,
            float slope, int64_t step) {
   constexpr int64_t kRow = kColumns * kTile;
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
   const __mmask16 low = first(count), high = first(std::max<int64_t>(count - kTile, 0));
   const __m512 shift = bias != nullptr ? _mm512_loadu_ps(bias) : __m512{};
   const __m512 second = bias != nullptr && kColumns == 2 ? _mm512_loadu_ps(bias + kTile) : __m512{};
@@ -378,7 +419,7 @@ inline void correlate(const Field& field, const Correlation& by, const uint16_t*
 // From positions [count][channels] to [16 channels][count], of which rows are `row` numbers long.
 inline void to_rows(const uint16_t* field, int64_t channels, int64_t count, uint16_t* rows, int64_t row) {
   for (int64_t q = 0; q < count; q += kChunk, field += kChunk * channels) {
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
     __m512i pairs[kTile];
     for (int64_t pair = 0; pair < kTile; ++pair) {
       const uint16_t* at = field + 2 * pair * channels;
@@ -398,7 +439,7 @@ inline void to_rows(const uint16_t* field, int64_t channels, int64_t count, uint
 // From positions [count][channels] to tiles of 16 pairs of positions and 16 channels.
 inline void to_pairs(const uint16_t* field, int64_t channels, int64_t count, uint16_t* pairs) {
   for (int64_t q = 0; q < count; q += 2, field += 2 * channels, pairs += kChunk) {
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
     const __m256i here = _mm256_loadu_si256((const __m256i*)field);
     _mm512_storeu_si512(pairs, in_turn(here, _mm256_loadu_si256((const __m256i*)(field + channels))));
 #else
@@ -412,6 +453,22 @@ template <int kRows, int kColumns>
 void accumulate(const uint16_t* rows, int64_t bytes, const int64_t* offsets, const uint16_t* pairs, int64_t next,
                 int64_t steps, bool begin, float* sums) {
   constexpr int64_t kOne = kTile * kTile;
+#if GANENGINE_TILES_DOTS
+  constexpr int kHeld = rows_beside(kColumns);
+  for (int64_t row = 0; row < kRows * kTile; row += kHeld) {
+    float* const at = sums + row / kTile * kColumns * kOne + row % kTile * kTile;
+    __m512 held[kHeld][kColumns];
+    for (int r = 0; r < kHeld; ++r) {
+      for (int c = 0; c < kColumns; ++c) held[r][c] = begin ? __m512{} : _mm512_loadu_ps(at + c * kOne + r * kTile);
+    }
+    for (int64_t k = 0; k < steps; ++k) {
+      add_chunk(rows + row * bytes / 2 + offsets[k], bytes, pairs + k * kNumbers, next, held);
+    }
+    for (int r = 0; r < kHeld; ++r) {
+      for (int c = 0; c < kColumns; ++c) _mm512_storeu_ps(at + c * kOne + r * kTile, held[r][c]);
+    }
+  }
+#else
   if (begin) {
     TILE_ZERO(0);
     if constexpr (kColumns == 2) TILE_ZERO(1);
@@ -442,11 +499,12 @@ void accumulate(const uint16_t* rows, int64_t bytes, const int64_t* offsets, con
   if constexpr (kColumns == 2) TILE_STORE(1, sums + kOne, 64);
   if constexpr (kRows == 2) TILE_STORE(2, sums + kColumns * kOne, 64);
   if constexpr (kRows == 2 && kColumns == 2) TILE_STORE(3, sums + 3 * kOne, 64);
+#endif
 }
 
 // A tile of sums [wide][narrow] into the weight, of which narrow channels are `step` apart.
 inline void put(const float* sums, int64_t wide, int64_t narrow, float* weight, int64_t step) {
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
   __m512i rows[kTile];
   for (int64_t i = 0; i < kTile; ++i) rows[i] = _mm512_loadu_si512(sums + i * kTile);
   transpose(rows);
@@ -508,7 +566,7 @@ inline void put_cells(const Problem& p, const WeightCells& cells, int64_t begin,
 
 // Pixels that lie `step` numbers apart, one behind the other.
 inline void copy_pixels(const uint16_t* from, int64_t step, int64_t channels, int64_t count, uint16_t* to) {
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
   const int64_t whole = channels / kChunk * kChunk;
   const __mmask32 rest = static_cast<__mmask32>((uint64_t{1} << (channels - whole)) - 1);
   for (int64_t i = 0; i < count; ++i, from += step, to += channels) {
@@ -522,7 +580,7 @@ inline void copy_pixels(const uint16_t* from, int64_t step, int64_t channels, in
 
 // The sum of some pixels.
 inline void add_pixels(const uint16_t* const* pixels, int64_t count, int64_t channels, uint16_t* to) {
-#if GANENGINE_TILES_NATIVE
+#if GANENGINE_TILES_AVX512
   for (int64_t c = 0; c < channels; c += kTile) {
     const __mmask16 mask = first(channels - c);
     __m512 sum = load_floats(pixels[0] + c, mask);

@@ -30,6 +30,7 @@ from ganengine.ops.convolution import (
     convolution_weights,
     kernels_pay,
     reflected,
+    small_kernels_pay,
 )
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.registration import traced, wanted
@@ -48,6 +49,12 @@ these is all that counts, and casts read and write them once more."""
 
 LEAST_PRODUCTS = {torch.bfloat16: 0, torch.float32: 1 << 22}
 """With fewer, what stands around our own kernels costs more than they save (0.1 ms of the backend's time)."""
+
+SMALL_MOST_PRODUCTS = 1 << 27
+SMALL_LEAST_WEIGHTS = 4096
+SMALL_LEAST_ACROSS = 8
+"""By products of pairs, which the backend has as well, our own kernels gain by what does not stand around them: layers
+of so many products at most, but not those of few channels, or of lines that leave most of 16 places empty."""
 
 _Pair = tuple[int, int]
 Way: TypeAlias = Literal["backend", "patches", "own"]
@@ -84,10 +91,13 @@ class Form:
 
     def kernels_pay(self, batch: int, weights: int, dtype: torch.dtype) -> bool:
         """Whether our own kernels are faster than the backend."""
-        # In float32 a kernel of 1 x 1 is a product of matrices as they lie, where nothing is to be gained.
-        if not kernels_pay(dtype) or (dtype == torch.float32 and self.kernel == (1, 1)):
-            return False
-        return weights * self.places[0] * self.places[1] * batch >= LEAST_PRODUCTS[dtype]
+        products = weights * self.places[0] * self.places[1] * batch
+        if kernels_pay(dtype):
+            # In float32 a kernel of 1 x 1 is a product of matrices as they lie, where nothing is to be gained.
+            plain = dtype == torch.float32 and self.kernel == (1, 1)
+            return not plain and products >= LEAST_PRODUCTS[dtype]
+        some = weights >= SMALL_LEAST_WEIGHTS and self.places[1] >= SMALL_LEAST_ACROSS
+        return some and products <= SMALL_MOST_PRODUCTS and small_kernels_pay(dtype)
 
 
 class Conv2d(nn.Conv2d):

@@ -8,9 +8,9 @@ With strides s, padding p, a weight w [K, C, R, S] and an activation act(v) = v 
     convolution_bias      b[k] = sum over n, a, b of y[n, k, a, b]
 
 Each of the first three is linear in both of its tensors, and its gradients are the two others. There are kernels in
-float32 and, as products of tiles (AMX), in bfloat16, which take weights in float32, as they are kept, and give their
-gradient so: no cast stands beside them. Nor does an activation in front: it acts as the kernel reads, and its
-derivative, by a gate, as the kernel writes.
+float32 and, as products of tiles (AMX) or of pairs (AVX512_BF16), in bfloat16, which take weights in float32, as they
+are kept, and give their gradient so: no cast stands beside them. Nor does an activation in front: it acts as the kernel
+reads, and its derivative, by a gate, as the kernel writes.
 """
 
 from __future__ import annotations
@@ -154,15 +154,29 @@ def kernels_pay(dtype: torch.dtype) -> bool:
     return dtype in _FASTER and compiled("convolution", "cpu") and _faster(dtype)
 
 
+def small_kernels_pay(dtype: torch.dtype) -> bool:
+    """Return whether they are faster for layers of few products alone, by what stands around torch's convolutions.
+
+    In bfloat16 they are where the processor multiplies pairs (AVX512_BF16) and no tiles.
+    """
+    return dtype == torch.bfloat16 and compiled("convolution", "cpu") and _bf16_products() == _PAIRS
+
+
 _FASTER = (torch.bfloat16, torch.float32)
 _AVX2 = 1
 """As `best_isa` counts instruction sets."""
+_PAIRS, _TILES = 1, 2
+"""As `best_bf16_products` counts products."""
 
 
 @functools.cache
 def _faster(dtype: torch.dtype) -> bool:
-    own = torch.ops.ganengine
-    return bool(own.has_amx()) if dtype == torch.bfloat16 else own.best_isa() == _AVX2
+    return _bf16_products() == _TILES if dtype == torch.bfloat16 else torch.ops.ganengine.best_isa() == _AVX2
+
+
+@functools.cache
+def _bf16_products() -> int:
+    return int(torch.ops.ganengine.best_bf16_products())
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -296,8 +296,11 @@ def way(request: pytest.FixtureRequest, measured: None, monkeypatch: pytest.Monk
     """Who computes layers of many positions and few weights."""
     if request.param == "backend":
         monkeypatch.setattr(convolution, "kernels_pay", lambda _: False)
-    elif not convolution.kernels_pay(torch.bfloat16):
-        pytest.skip("this machine has no AMX, or the kernels are not compiled")
+        monkeypatch.setattr(convolution, "small_kernels_pay", lambda _: False)
+    elif not (convolution.kernels_pay(BF16) or convolution.small_kernels_pay(BF16)):
+        pytest.skip("this machine has neither AMX nor AVX512_BF16, or the kernels are not compiled")
+    else:
+        monkeypatch.setattr(convolution, "kernels_pay", lambda dtype: dtype == BF16)
     return str(request.param)
 
 
@@ -651,6 +654,7 @@ def test_which_way_is_taken(
 
     monkeypatch.setattr(convolution, "convolved", convolved)
     monkeypatch.setattr(convolution, "kernels_pay", lambda _: own)
+    monkeypatch.setattr(convolution, "small_kernels_pay", lambda _: False)
     monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: taken.append(None))
     wide, narrow, kernel = layer
     ours = nn.utils.skip_init(Conv2d, wide, narrow, kernel)
@@ -789,3 +793,27 @@ def test_tiles_take_along_what_stands_in_front(called: list[str], monkeypatch: p
         with torch.autocast("cpu", BF16):
             layer(x, **more).sum().backward()
     assert called.count("convolution_weights") == len(FRONTED)
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "side", "kernel", "taken"),
+    [
+        (1, 64, 32, 3, True),
+        (2, 64, 32, 3, True),
+        (3, 64, 32, 3, True),
+        (4, 64, 32, 3, False),  # more than 2^27 products
+        (1, 64, 8, 3, True),
+        (1, 64, 7, 3, False),  # lines that leave more than half of 16 places empty
+        (1, 64, 32, 1, True),  # 4,096 weights
+        (1, 63, 32, 1, False),
+    ],
+)
+def test_where_products_of_pairs_pay(
+    batch: int, channels: int, side: int, kernel: int, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "small_kernels_pay", lambda dtype: dtype == BF16)
+    form = convolution.gathering((kernel,) * 2, (1, 1), (kernel // 2,) * 2, torch.empty(batch, channels, side, side))
+    weights = channels * channels * kernel * kernel
+    assert form.kernels_pay(batch, weights, BF16) == taken
+    assert not form.kernels_pay(batch, weights, F32)

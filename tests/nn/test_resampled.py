@@ -159,8 +159,10 @@ def test_gradients_of_second_order_behind_an_activation() -> None:
 @pytest.fixture(params=["tiles", "backend"])
 def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Who computes convolutions in bfloat16."""
-    if request.param == "tiles" and not convolution.kernels_pay(torch.bfloat16):
-        pytest.skip("this machine has no AMX, or the kernels are not compiled")
+    own = (convolution.kernels_pay, convolution.small_kernels_pay)
+    if request.param == "tiles" and not any(pay(torch.bfloat16) for pay in own):
+        pytest.skip("this machine has neither AMX nor AVX512_BF16, or the kernels are not compiled")
+    monkeypatch.setattr(convolution, "small_kernels_pay", lambda _: False)
     for module in (convolution, resampled):
         monkeypatch.setattr(module, "kernels_pay", lambda dtype: dtype == torch.bfloat16 and request.param == "tiles")
     return str(request.param)

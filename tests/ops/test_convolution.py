@@ -37,8 +37,10 @@ from .cases import lay_out
 
 RAW = torch.ops.ganengine
 BF16, F32 = torch.bfloat16, torch.float32
-WAYS = {"portable": (0, BF16), "tiles": (2, BF16), "baseline": (0, F32), "avx2": (1, F32), "avx512": (2, F32)}
-"""A kernel's forms: the instruction set, as `set_isa` counts, and the dtype of the data."""
+OF_BFLOAT16 = {"portable": 0, "dots": 1, "tiles": 2}
+OF_FLOAT32 = {"baseline": 0, "avx2": 1, "avx512": 2}
+WAYS = (*OF_BFLOAT16, *OF_FLOAT32)
+"""Forms of the kernels: of bfloat16 as `set_bf16_products` counts products, of float32 as `set_isa` does sets."""
 ROUNDING = {BF16: 2**-8, F32: 2**-24}
 Pair = tuple[int, int]
 
@@ -48,16 +50,15 @@ needs_kernel = pytest.mark.skipif(not dispatch.compiled("convolution", "cpu"), r
 @contextmanager
 def computing(way: str) -> Iterator[None]:
     """Have the kernel take one of its forms, and cases be of its dtype."""
-    isa, Case.dtype = WAYS[way]
+    wanted, of_bfloat16 = {**OF_BFLOAT16, **OF_FLOAT32}[way], way in OF_BFLOAT16
+    Case.dtype = BF16 if of_bfloat16 else F32
     try:
-        there = RAW.set_isa(isa) == isa
-        if way in ("portable", "tiles"):
-            there = RAW.has_amx() == (way == "tiles")
-        if not there:
+        if (RAW.set_bf16_products if of_bfloat16 else RAW.set_isa)(wanted) != wanted:
             pytest.skip(f"this machine has no {way}")
         yield
     finally:
         Case.dtype = BF16
+        RAW.set_bf16_products(2)
         RAW.set_isa(2)
 
 
@@ -453,13 +454,14 @@ def test_the_same_bits_with_any_number_of_threads(way: str, name: str) -> None:
 
 @needs_kernel
 @pytest.mark.parametrize("case", [*SPLIT.values(), LAYERS["first"], LAYERS["output-padding"]])
-def test_both_forms_agree(case: Case) -> None:
+@pytest.mark.parametrize("form", ["dots", "tiles"])
+def test_forms_agree(case: Case, form: str) -> None:
     weight, biases = case.weight(), (case.bias(case.narrow), case.bias(case.wide))
     with computing("portable"):
         portable = case.three(weight, *biases)
-    with computing("tiles"):
-        tiles = case.three(weight, *biases)
-    for a, b, sizes in zip(portable, tiles, case.exact(weight, *biases, F32), strict=True):
+    with computing(form):
+        vectors = case.three(weight, *biases)
+    for a, b, sizes in zip(portable, vectors, case.exact(weight, *biases, F32), strict=True):
         away = (a.float() - b.float()).abs()
         # Sums on either side of a tie become neighbours in bfloat16; that is seldom.
         step = 0.0 if a.dtype == F32 else 2**-7
