@@ -1,8 +1,8 @@
 """Convolutions with what stands in front of them, as ganengine.nn has them.
 
 What stands in front (an activation, reflection padding) is taken along by the convolution (ganengine.nn.sequential)
-where it is one of our own: in bfloat16 on machines with AMX, in float32 on those with AVX2 and no AVX-512. Elsewhere
-the layers leave all to PyTorch, and are measured as they are.
+where it is one of our own: in bfloat16 on machines with AMX (small layers: with AVX512_BF16), in float32 on those with
+AVX2 and no AVX-512. Elsewhere the layers leave all to PyTorch, and are measured as they are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Convolutions on the CPU in the form that is fastest, the same numbers but for rounding.
 
 Our own kernels (ganengine.ops.convolution). In bfloat16, where the machine has AMX: no casts of weights and their
-gradients stand beside them, and the backend (oneDNN) takes two to four times as long over few pictures. In float32,
-where it has AVX2 alone: weight gradients and layers of one to four channels are faster, the others as fast, and an
+gradients stand beside them, and the backend (oneDNN) takes two to four times as long over few pictures. Where it has
+AVX512_BF16 instead, for small layers: both multiply as fast, and what stands beside counts. In float32, where it has
+AVX2 alone: weight gradients and layers of one to four channels are faster, the others as fast, and an
 activation in front or a reflection is no pass over memory.
 
 Products of patches (ganengine.ops.im2col), where there are few positions and many weights: with 64 pictures of
