@@ -13,6 +13,7 @@ from ganengine.bench import (
     merged_kernels,
     null,
     patchgan_loss,
+    skinny_product,
     spectral_norm,
 )
 from ganengine.bench.case import Case
@@ -28,6 +29,7 @@ MODULES = {
         convolution,
         spectral_norm,
         merged_kernels,
+        skinny_product,
         null,
     )
 }

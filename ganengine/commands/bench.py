@@ -31,6 +31,7 @@ class _Options:
             "convolution",
             "spectral_norm",
             "merged_kernels",
+            "skinny_product",
             "null",
         ]
         | None

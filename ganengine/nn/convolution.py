@@ -8,7 +8,8 @@ activation in front or a reflection is no pass over memory.
 
 Products of patches (ganengine.ops.im2col), where there are few positions and many weights: with 64 pictures of
 256 x 8 x 8 and a layer of 5 x 5 to 512 channels the backend's weight gradient takes 166 ms, the same arithmetic as one
-matrix product 12, the data gradient 47 and 9, the layer itself 23 and 14 (docs/results.md).
+matrix product 12, the data gradient 47 and 9, the layer itself 23 and 14 (docs/results.md). With a few dozen rows, products of
+our own (ganengine.ops.skinny_product): reading and writing the weight is then most of the work.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from ganengine.ops.convolution import (
     reflected,
     small_kernels_pay,
 )
+from ganengine.ops.dispatch import compiled
 from ganengine.ops.im2col import col2im, im2col
 from ganengine.ops.registration import traced, wanted
+from ganengine.ops.skinny_product import skinny_product, skinny_product_backward, skinny_product_weights
 
 # A matrix product wins where there are at least so many weights for each position of the batch, and a sample has few
 # positions (measured in one thread with AMX and AVX-512; benches/ has the bench).
@@ -47,6 +50,9 @@ WEIGHTS_FEW_POSITIONS = 16
 FULL_PRECISION_ROWS = 32
 """With so few places in the batch, products of patches are in float32, in which weights are kept: reading and writing
 these is all that counts, and casts read and write them once more."""
+
+SKINNY_ROWS = 32
+"""So few meet a weight in float32 in a kernel of our own; with more a library's products are as fast."""
 
 LEAST_PRODUCTS = {torch.bfloat16: 0, torch.float32: 1 << 22}
 """With fewer, what stands around our own kernels costs more than they save (0.1 ms of the backend's time)."""
@@ -373,21 +379,32 @@ def _matrix(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
 
 
+def _skinny(rows: Tensor) -> bool:
+    return len(rows) <= SKINNY_ROWS and rows.dtype == torch.float32 and compiled("skinny_product", "cpu")
+
+
 def _gathered(wide: Tensor, weight: Tensor, bias: Tensor | None, form: Form) -> Tensor:
     """Return the narrow side: what each place's patch makes."""
-    made = F.linear(_patches(wide, form), _matrix(weight), bias)
+    patches, matrix = _patches(wide, form), _matrix(weight)
+    if _skinny(patches):
+        made = skinny_product(patches, matrix)
+        made = made if bias is None else made.add_(bias)
+    else:
+        made = F.linear(patches, matrix, bias)
     return made.view(len(wide), *form.places, -1).permute(0, 3, 1, 2)
 
 
 def _scattered(narrow: Tensor, weight: Tensor, form: Form) -> Tensor:
     """Return the wide side: what each place adds to its patch, summed."""
     size = (len(narrow), *form.wide, weight.shape[1])
-    patches = _rows(narrow) @ _matrix(weight)
+    rows, matrix = _rows(narrow), _matrix(weight)
+    patches = skinny_product_backward(rows, matrix) if _skinny(rows) else rows @ matrix
     return col2im(patches, size, form.kernel, form.stride, form.padding, form.places).permute(0, 3, 1, 2)
 
 
 def _product(wide: Tensor, narrow: Tensor, form: Form) -> Tensor:
     """Return the weight's gradient: rows of the narrow side times patches of the wide one."""
+    rows, patches = _rows(narrow), _patches(wide, form)
     # A copy of the rows, as the product with a transposed view takes twice as long.
-    made = _rows(narrow).T.contiguous() @ _patches(wide, form)
+    made = skinny_product_weights(patches, rows) if _skinny(rows) else rows.T.contiguous() @ patches
     return made.view(narrow.shape[1], *form.kernel, -1).permute(0, 3, 1, 2)

@@ -13,6 +13,7 @@ from ganengine.ops.instance_norm import instance_norm
 from ganengine.ops.maxout import maxout
 from ganengine.ops.merged_kernels import merged_kernels
 from ganengine.ops.patchgan_loss import patchgan_loss
+from ganengine.ops.skinny_product import skinny_product, skinny_product_backward, skinny_product_weights
 from ganengine.ops.spectral_norm import iterated, over_next_sigma, over_sigma
 
 __all__ = [
@@ -34,6 +35,9 @@ __all__ = [
     "over_sigma",
     "patchgan_loss",
     "set_mode",
+    "skinny_product",
+    "skinny_product_backward",
+    "skinny_product_weights",
     "stated_mode",
 ]
 

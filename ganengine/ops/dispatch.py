@@ -19,7 +19,7 @@ from ganengine.ops import library
 Mode = Literal["auto", "fused", "reference"]
 
 OPS = ("conditional_batch_norm", "patchgan_loss", "maxout")
-LAYERS = ("instance_norm", "im2col", "convolution", "spectral_norm", "merged_kernels")
+LAYERS = ("instance_norm", "im2col", "convolution", "spectral_norm", "merged_kernels", "skinny_product")
 """What ganengine.nn alone takes, on the CPU; there is nothing to choose, as each layer has torch's form beside it."""
 DEVICES = ("cpu", "cuda")
 

@@ -21,6 +21,7 @@ from ganengine.bench import (
     merged_kernels,
     null,
     patchgan_loss,
+    skinny_product,
     spectral_norm,
 )
 from ganengine.bench.case import BOTH, FORWARD, PASSES, Case, passes, results
@@ -47,6 +48,7 @@ SMALL = [
     ),
     *(spectral_norm.case(shape) for shape in ((6, 5, 3, 3), (20, 9))),
     *(merged_kernels.case((6, 5), repeats) for repeats in (False, True)),
+    skinny_product.case((3, 10, 21)),
     null.case(2),
 ]
 
@@ -89,6 +91,9 @@ def test_the_sizes_that_are_promised_are_there() -> None:
         (name, shape, F32, "channels_last")
         for name in ("means", "repeats")
         for shape in ((64, 64, 3, 3), (128, 64, 3, 3), (256, 256, 3, 3))
+    }
+    assert {(c.shape, c.dtype) for c in cases(["skinny_product"])} == {
+        (shape, F32) for shape in ((1, 256, 4096), (4, 512, 4096), (16, 512, 4096), (32, 512, 2048))
     }
     names = {c.name for c in cases(["patchgan_loss"])}
     assert names == {"D: real, fake", "G", "D: real, fake; scales 30 14 6", "G; scales 30 14 6"}

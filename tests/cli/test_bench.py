@@ -17,7 +17,7 @@ from .conftest import SMALLEST
 Go = Callable[..., Any]
 OPS = [
     *("conditional_batch_norm", "patchgan_loss", "maxout", "instance_norm", "im2col", "convolution", "spectral_norm"),
-    *("merged_kernels", "null"),
+    *("merged_kernels", "skinny_product", "null"),
 ]
 ROW = {
     *("op", "shape", "dtype", "layout", "pass", "max_error", "eager_ms", "compile_ms", "fused_ms", "floor_ms"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
+from torch.utils.flop_counter import FlopCounterMode
 
 from ganengine.layout import channels_last
 from ganengine.nn import convolution, preact_conv2d, spectral_norm
@@ -665,6 +666,35 @@ def test_which_way_is_taken(
             ours(x)
     # Where nothing is differentiated it matters who computes values alone.
     assert taken == [ways, None if ways is not None and ways[0] == "backend" else ways]
+
+
+@pytest.mark.skipif(not dispatch.compiled("skinny_product", "cpu"), reason="no compiled CPU kernels")
+@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("batch", [2, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_few_rows_meet_the_weight_in_a_product_of_their_own(transposed: bool, batch: int, dtype: torch.dtype) -> None:
+    """Places of two pictures are 32, of three 48: more than the op is faster for."""
+    torch.manual_seed(4)
+    theirs, ours = pair(transposed, 6, 10, 4, 2, 1)
+    ours.float()
+    x = torch.randn(batch, 6, *((4, 4) if transposed else (8, 8)))
+    wide, taken = x.double().requires_grad_(), x.clone().requires_grad_()
+    expected = theirs(wide)
+    grad = torch.randn_like(expected)
+    with FlopCounterMode(display=False) as counter, torch.autocast("cpu", BF16, enabled=dtype == BF16):
+        made = ours(taken)
+        made.backward(grad.to(made.dtype))
+    expected.backward(grad)
+    counted = {str(op).removeprefix("ganengine.") for op in counter.get_flop_counts()["Global"]}
+    skinny = {"skinny_product", "skinny_product_backward", "skinny_product_weights"}
+    assert (skinny <= counted, not skinny & counted) == (batch == 2, batch == 3)
+    pairs = [(made.detach(), expected.detach()), (taken.grad, wide.grad)]
+    pairs += [(own.grad, own_wide.grad) for own, own_wide in zip(ours.parameters(), theirs.parameters(), strict=True)]
+    for found, right in pairs:
+        assert found is not None
+        assert right is not None
+        near = 1e-5 if dtype == F32 else 2e-2
+        assert float((found.double() - right).abs().max()) <= near * float(right.abs().max())
 
 
 @pytest.mark.parametrize("dtype", [BF16, torch.float16])

@@ -61,6 +61,9 @@ CASES: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
     "patchgan_loss_few": (lambda a: ops.patchgan_loss(a, 1.0), [(4, 1)]),
     "im2col": (lambda x: ops.im2col(x, (3, 3), (1, 1), (1, 1), (8, 8)), [(4, 8, 8, 6)]),
     "merged_kernels": (lambda weight: ops.merged_kernels(weight, False), [(8, 6, 3, 3)]),
+    "skinny_product": (lambda rows, weight: ops.skinny_product(rows, weight), [(4, 8), (5, 8)]),
+    "skinny_product_backward": (lambda grad, weight: ops.skinny_product_backward(grad, weight), [(4, 8), (8, 5)]),
+    "skinny_product_weights": (lambda rows, grad: ops.skinny_product_weights(rows, grad), [(4, 8), (4, 5)]),
     "over_sigma": (lambda weight: ops.over_sigma(weight, torch.ones(8), torch.ones(6)), [(8, 6)]),
     "over_next_sigma": (lambda weight: ops.over_next_sigma(weight, torch.ones(8))[0], [(8, 6)]),
 }
