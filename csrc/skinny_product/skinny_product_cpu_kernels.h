@@ -31,7 +31,6 @@ struct Kernels {
   // ---- to[m, n] = sum over k of rows[m, k] weight[n, k]: products along the weight's rows
 
   static constexpr int kValueOutputs = 4, kValueRows = kMany ? 4 : 2;
-
   static constexpr int64_t kLength = 256 * kStep;  // of a sum: errors grow with it
 
   template <int kRows, int kOutputs>

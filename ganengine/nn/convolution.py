@@ -8,8 +8,8 @@ activation in front or a reflection is no pass over memory.
 
 Products of patches (ganengine.ops.im2col), where there are few positions and many weights: with 64 pictures of
 256 x 8 x 8 and a layer of 5 x 5 to 512 channels the backend's weight gradient takes 166 ms, the same arithmetic as one
-matrix product 12, the data gradient 47 and 9, the layer itself 23 and 14 (docs/results.md). With a few dozen rows, products of
-our own (ganengine.ops.skinny_product): reading and writing the weight is then most of the work.
+matrix product 12, the data gradient 47 and 9, the layer itself 23 and 14 (docs/results.md). A few dozen rows meet the
+weight in products of our own (ganengine.ops.skinny_product): reading and writing it is then most of the work.
 """
 
 from __future__ import annotations
