@@ -209,7 +209,7 @@ void make_values(const Problem& p, bool gather, const float* from, const float* 
 void make_weights(const Problem& p, const float* wide, const float* narrow, float wide_slope, float narrow_slope,
                   float* to) {
   const auto weights = GANENGINE_CHOOSE(convolution_floats, float, weights);
-  const int64_t cells = GANENGINE_CHOOSE(convolution_floats, float, cells)(p, narrow_slope);
+  const int64_t cells = GANENGINE_CHOOSE(convolution_floats, float, cells)(p);
   const int64_t shares = std::min(threads_for_products(products(p)), cells);
   parallel_for(shares, 1, [&](int64_t begin, int64_t end) {
     weights(p, begin * cells / shares, end * cells / shares, kWeightsPositions, wide, narrow, wide_slope, narrow_slope,

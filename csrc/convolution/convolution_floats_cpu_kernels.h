@@ -199,14 +199,13 @@ inline void many(const Problem& p, int64_t begin, int64_t end, int64_t positions
   }
 }
 
-inline bool takes_few(const Problem& p, float narrow_slope) {
-  return p.wide < kLane && p.narrow % kLane == 0 && narrow_slope == 1;
-}
+// Whatever the slopes: an activation in front must not change how sums are made.
+inline bool takes_few(const Problem& p) { return p.wide < kLane && p.narrow % kLane == 0; }
 
 // With few, a line of the window's numbers times vectors of narrow channels as they lie. Blocks [begin, end) of these.
 inline void few(const Problem& p, int64_t begin, int64_t end, int64_t positions, const float* wide, const float* narrow,
-                float wide_slope, float* to) {
-  static thread_local Kept<float> kept_field, kept_sums;
+                float wide_slope, float narrow_slope, float* to) {
+  static thread_local Kept<float> kept_field, kept_sums, kept_active;
   const Side side = wide_side(p);
   const int64_t seen = p.columns * p.wide, numbers = p.rows * seen;
   const int64_t across = (p.across - 1) * p.stride_across + p.columns, pitch = across * p.wide;
@@ -214,6 +213,8 @@ inline void few(const Problem& p, int64_t begin, int64_t end, int64_t positions,
   const auto lines_of = [&](int64_t kept) { return (kept - 1) * p.stride_down + p.rows; };
   float* const field = kept_field.at_least(tasks.pictures * lines_of(tasks.kept) * pitch);
   float* const sums = kept_sums.at_least(numbers * p.narrow);  // [rows][columns][wide][narrow]
+  const int64_t most = narrow_slope == 1 ? 0 : tasks.pictures * tasks.kept * p.across * kWidth;
+  float* const active = kept_active.at_least(most);  // a block's vectors behind their activation
   for (int64_t task = 0; task < tasks.count(); ++task) {
     const int64_t first = tasks.first_picture(task), pictures = tasks.pictures_of(task);
     const int64_t line = tasks.first_line(task), kept = tasks.kept_of(task), lines = lines_of(kept);
@@ -222,17 +223,28 @@ inline void few(const Problem& p, int64_t begin, int64_t end, int64_t positions,
                 {line * p.stride_down - p.padding_top, 1, -p.padding_left, 1}, 0, lines, across, {0, p.wide}, p.wide,
                 wide_slope, field + n * lines * pitch);
     }
-    const int64_t place = (first * p.down + line) * p.across * p.narrow;
+    const float* const lying = narrow + (first * p.down + line) * p.across * p.narrow;
     for (int64_t block = begin; block < end; ++block) {
       const Block of = width_block(block, p.narrow);
+      const float* vectors = lying + of.first;
+      Steps steps{p.narrow, p.across * p.narrow, p.down * p.across * p.narrow};
+      if (narrow_slope != 1) {
+        float* copied = active;
+        for (int64_t n = 0; n < pictures; ++n) {
+          for (int64_t i = 0; i < kept * p.across; ++i, copied += of.count) {
+            std::memcpy(copied, vectors + n * steps.picture + i * steps.place, of.count * sizeof(float));
+          }
+        }
+        activate(active, copied - active, narrow_slope);
+        vectors = active;
+        steps = {of.count, p.across * of.count, kept * p.across * of.count};
+      }
       for (int64_t i = 0; i < p.rows * blocks_of(seen, kRows); ++i) {
         const int64_t r = i % p.rows;
         const Block by = rows_block(i / p.rows, seen);
         sum_of(by.count, of.count)({pictures, kept, p.across}, field + r * pitch + by.first,
-                                   {p.stride_across * p.wide, p.stride_down * pitch, lines * pitch},
-                                   narrow + place + of.first,
-                                   {p.narrow, p.across * p.narrow, p.down * p.across * p.narrow}, task == 0,
-                                   sums + (r * seen + by.first) * p.narrow + of.first, p.narrow, kLane);
+                                   {p.stride_across * p.wide, p.stride_down * pitch, lines * pitch}, vectors, steps,
+                                   task == 0, sums + (r * seen + by.first) * p.narrow + of.first, p.narrow, kLane);
       }
     }
   }
@@ -242,15 +254,15 @@ inline void few(const Problem& p, int64_t begin, int64_t end, int64_t positions,
 }
 
 // Into how many cells the weight is cut.
-inline int64_t cells(const Problem& p, float narrow_slope) {
-  if (takes_few(p, narrow_slope)) return blocks_of(p.narrow, kWidth);
+inline int64_t cells(const Problem& p) {
+  if (takes_few(p)) return blocks_of(p.narrow, kWidth);
   return blocks_of(p.wide, kWidth) * blocks_of(p.narrow, kRows);
 }
 
 inline void weights(const Problem& p, int64_t begin, int64_t end, int64_t positions, const float* wide,
                     const float* narrow, float wide_slope, float narrow_slope, float* to) {
-  if (takes_few(p, narrow_slope)) {
-    few(p, begin, end, positions, wide, narrow, wide_slope, to);
+  if (takes_few(p)) {
+    few(p, begin, end, positions, wide, narrow, wide_slope, narrow_slope, to);
   } else {
     many(p, begin, end, positions, wide, narrow, wide_slope, narrow_slope, to);
   }

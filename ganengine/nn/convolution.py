@@ -30,6 +30,7 @@ from ganengine.ops.convolution import (
     convolution_backward,
     convolution_bias,
     convolution_weights,
+    few_kernels_pay,
     kernels_pay,
     reflected,
     small_kernels_pay,
@@ -63,9 +64,18 @@ SMALL_LEAST_ACROSS = 8
 """By products of pairs, which the backend has as well, our own kernels gain by what does not stand around them: layers
 of so many products at most, but not those of few channels, or of lines that leave most of 16 places empty."""
 
+FEW_CHANNELS = 4
+FEW_LEAST_WINDOW = 2048
+FEW_LEAST_PRODUCTS = 1 << 18
+"""Where a side has so few channels the backend leaves most of its vectors empty, and our own kernels in float32 take
+them along the other side's channels. In bfloat16 too, but for windows of fewer numbers: casts stand beside them. With
+fewer products there are microseconds to gain."""
+
 _Pair = tuple[int, int]
-Way: TypeAlias = Literal["backend", "patches", "own"]
+Way: TypeAlias = Literal["backend", "patches", "own", "float32"]
+"""Own: by our kernels in the dtype of the data; float32: in that, whatever dtype data have."""
 _Ways: TypeAlias = tuple[Way, Way]
+_OWN = ("own", "float32")
 
 
 @dataclass(frozen=True)
@@ -96,15 +106,31 @@ class Form:
         few = positions <= WEIGHTS_FEW_POSITIONS and dtype in (torch.bfloat16, torch.float16)
         return few or weights >= WEIGHTS_LEAST_RATIO[dtype] * positions * batch
 
-    def kernels_pay(self, batch: int, weights: int, dtype: torch.dtype) -> bool:
-        """Whether our own kernels are faster than the backend."""
+    def way(self, batch: int, weights: int, channels: int, dtype: torch.dtype) -> Way:
+        """Return who is faster without patches: the backend, or our own kernels.
+
+        Args:
+            batch, weights: how many samples and weights there are.
+            channels: of what the layer takes.
+            dtype: of its data.
+        """
+        # In float32 a kernel of 1 x 1 is a product of matrices as they lie, where nothing is to be gained.
+        plain = dtype == torch.float32 and self.kernel == (1, 1)
         products = weights * self.places[0] * self.places[1] * batch
         if kernels_pay(dtype):
-            # In float32 a kernel of 1 x 1 is a product of matrices as they lie, where nothing is to be gained.
-            plain = dtype == torch.float32 and self.kernel == (1, 1)
-            return not plain and products >= LEAST_PRODUCTS[dtype]
+            return "own" if not plain and products >= LEAST_PRODUCTS[dtype] else "backend"
+        enough = not plain and products >= FEW_LEAST_PRODUCTS
+        if enough and few_kernels_pay(dtype) and self._few(weights, channels, dtype):
+            return "float32"
         some = weights >= SMALL_LEAST_WEIGHTS and self.places[1] >= SMALL_LEAST_ACROSS
-        return some and products <= SMALL_MOST_PRODUCTS and small_kernels_pay(dtype)
+        return "own" if some and products <= SMALL_MOST_PRODUCTS and small_kernels_pay(dtype) else "backend"
+
+    def _few(self, weights: int, channels: int, dtype: torch.dtype) -> bool:
+        made = weights // (self.kernel[0] * self.kernel[1] * channels)
+        wide, narrow = (made, channels) if self.transposed else (channels, made)
+        if dtype == torch.float32:  # a single wide channel has no place beside another in a vector
+            return narrow <= FEW_CHANNELS or 1 < wide <= FEW_CHANNELS
+        return narrow <= FEW_CHANNELS and weights >= FEW_LEAST_WINDOW * narrow
 
 
 class Conv2d(nn.Conv2d):
@@ -232,7 +258,7 @@ def ways_of(x: Tensor, weights: int, form: Form, training: bool) -> _Ways | None
     if batch == 0 or min(*form.places, *form.wide) <= 0:
         return None
     alone = dtype == torch.float32 and not training
-    other: Way = "own" if form.kernels_pay(1 if alone else batch, weights, dtype) else "backend"
+    other = form.way(1 if alone else batch, weights, x.shape[1], dtype)
     values: Way = "patches" if not alone and form.values_pay(batch, weights, dtype) else other
     gradient: Way = "patches" if form.weights_pay(batch, weights, dtype) else other
     if values == "backend" and (gradient == "backend" or not torch.is_grad_enabled()):
@@ -254,8 +280,8 @@ def convolved(
 
     Gradients: any order.
     """
-    if ways == ("own", "own"):
-        return _by_kernels(x.to(computed_in(x)), weight, bias, form, form.transposed, slope)
+    if ways in (("own", "own"), ("float32", "float32")):
+        return _by_kernels(x, computed_in(x), weight, bias, form, ways[0], form.transposed, slope)
     x = activated(x, slope)
     if form.reflect:
         x = reflected(x, form.padding)
@@ -277,8 +303,8 @@ class _Convolution(torch.autograd.Function):
         ctx.bias = None if bias is None else bias.dtype
         ctx.save_for_backward(x, weight)
         x = x.to(dtype)
-        if ways[0] == "own":
-            return _by_kernels(x, weight, bias, form, form.transposed)
+        if ways[0] in _OWN:
+            return _by_kernels(x, dtype, weight, bias, form, ways[0], form.transposed)
         with torch.autocast("cpu", enabled=False):
             inner = dtype if ways[0] == "backend" else ctx.inner
             ctx.cast = cast = weight.to(inner)
@@ -315,8 +341,8 @@ class _Convolution(torch.autograd.Function):
 
 def _data_gradient(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor | None:
     form = ctx.form
-    if ctx.ways[0] == "own":
-        return _by_kernels(grad, weight, None, form, not form.transposed)
+    if ctx.ways[0] in _OWN:
+        return _by_kernels(grad, ctx.dtype, weight, None, form, ctx.ways[0], not form.transposed)
     if ctx.ways[0] == "patches":
         with torch.autocast("cpu", enabled=False):
             grad = grad.to(ctx.inner)
@@ -327,8 +353,9 @@ def _data_gradient(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor | None:
 def _weight_gradient(ctx: Any, grad: Tensor, x: Tensor) -> Tensor | None:
     form, x = ctx.form, x.to(ctx.dtype)
     wide, narrow = (grad, x) if form.transposed else (x, grad)
-    if ctx.ways[1] == "own":
-        return convolution_weights(wide, narrow, form.stride, form.padding, form.kernel)
+    if ctx.ways[1] in _OWN:
+        inner = _inside(ctx.ways[1], ctx.dtype)
+        return convolution_weights(wide.to(inner), narrow.to(inner), form.stride, form.padding, form.kernel)
     if ctx.ways[1] == "patches":
         with torch.autocast("cpu", enabled=False):
             return _product(wide.to(ctx.inner), narrow.to(ctx.inner), form)
@@ -339,7 +366,7 @@ def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bo
     """Return gradients that can be differentiated again, and those that the backend makes as fast."""
     form = ctx.form
     # From the weight itself, so that a second derivative leads to it.
-    again = torch.is_grad_enabled() or ctx.ways[0] == "own"
+    again = torch.is_grad_enabled() or ctx.ways[0] in _OWN
     with torch.autocast("cpu", enabled=False):
         to_x, to_weight, _ = torch.ops.aten.convolution_backward(
             grad, x.to(ctx.dtype), (weight if again else ctx.cast).to(ctx.dtype), None, form.stride, form.padding,
@@ -348,15 +375,24 @@ def _by_backend(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, left: list[bo
     return to_x, to_weight
 
 
+def _inside(way: Way, dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if way == "float32" else dtype
+
+
 def _by_kernels(
-    x: Tensor, weight: Tensor, bias: Tensor | None, form: Form, to_wide: bool, slope: float = 1.0
-) -> Tensor:
-    # As they are kept, but for those kept in 16 bits: the op takes a weight in bfloat16 too, a bias in float32 alone.
-    weight = weight if weight.dtype == torch.float32 else weight.to(torch.bfloat16)
+    x: Tensor, dtype: torch.dtype, weight: Tensor, bias: Tensor | None, form: Form, way: Way, to_wide: bool,
+    slope: float = 1.0,
+) -> Tensor:  # fmt: skip
+    inner = _inside(way, dtype)
+    x = x.to(inner)
+    # As they are kept, but for those kept in 16 bits: bfloat16 beside bfloat16 is all that the op takes of them.
+    weight = weight if weight.dtype == torch.float32 else weight.to(inner)
     bias = None if bias is None else widened(bias, torch.float32)
     if to_wide:
-        return convolution_backward(x, weight, bias, form.stride, form.padding, form.wide, form.reflect, slope)
-    return convolution(x, weight, bias, form.stride, form.padding, form.reflect, slope)
+        made = convolution_backward(x, weight, bias, form.stride, form.padding, form.wide, form.reflect, slope)
+    else:
+        made = convolution(x, weight, bias, form.stride, form.padding, form.reflect, slope)
+    return made.to(dtype)
 
 
 def _backend(x: Tensor, weight: Tensor, bias: Tensor | None, form: Form) -> Tensor:

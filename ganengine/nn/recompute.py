@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ganengine.nn import sequential
 from ganengine.nn.context import current, draw_context
+from ganengine.nn.padding import ReflectionPad2d
 
 LARGEST = 6
 """A module with at most so many weights [.., ..] is one block: a residual block with the tables of its norms."""
@@ -94,11 +95,15 @@ def _through(kind: type[nn.Sequential], layers: Sequence[nn.Module], x: Any) -> 
 
 
 def _lengths(chain: nn.Sequential) -> list[int]:
-    """Return how many children each run has: a layer with weights and what follows it; larger parts by themselves."""
+    """Return how many children each run has: a layer with weights and what follows it; larger parts by themselves.
+
+    Padding goes with the layer behind it, which may do both in one, with other roundings.
+    """
     lengths: list[int] = []
     before: nn.Module | None = None
     for child in chain:
-        if before is None or _weights(child) or not _is_layer(child) or not _is_layer(before):
+        begins = _weights(child) and type(before) is not ReflectionPad2d
+        if before is None or begins or type(child) is ReflectionPad2d or not _is_layer(child) or not _is_layer(before):
             lengths.append(0)
         lengths[-1] += 1
         before = child

@@ -86,6 +86,9 @@ def _taken_along(layer: nn.Module, behind: nn.Module | None, x: Tensor, own: boo
     """
     if type(layer) not in (nn.ReLU, nn.LeakyReLU, ReflectionPad2d) or not takes_along(behind):
         return None
+    # In other memory the gradient would lie otherwise than behind a layer of its own, and a norm sum it up otherwise.
+    if memory_format(x) != torch.channels_last:
+        return None
     # One that works in place may change what others read.
     if getattr(layer, "inplace", False) or _heard(layer) or _heard(behind, but=follow):
         return None

@@ -162,8 +162,16 @@ def small_kernels_pay(dtype: torch.dtype) -> bool:
     return dtype == torch.bfloat16 and compiled("convolution", "cpu") and _bf16_products() == _PAIRS
 
 
+def few_kernels_pay(dtype: torch.dtype) -> bool:
+    """Return whether those in float32 are faster for layers with few channels on one side, where others are not.
+
+    They are where the processor has AVX-512; for bfloat16 data, casts included, if it multiplies no tiles.
+    """
+    return dtype in _FASTER and compiled("convolution", "cpu") and _few_faster(dtype)
+
+
 _FASTER = (torch.bfloat16, torch.float32)
-_AVX2 = 1
+_AVX2, _AVX512 = 1, 2
 """As `best_isa` counts instruction sets."""
 _PAIRS, _TILES = 1, 2
 """As `best_bf16_products` counts products."""
@@ -172,6 +180,12 @@ _PAIRS, _TILES = 1, 2
 @functools.cache
 def _faster(dtype: torch.dtype) -> bool:
     return _bf16_products() == _TILES if dtype == torch.bfloat16 else torch.ops.ganengine.best_isa() == _AVX2
+
+
+@functools.cache
+def _few_faster(dtype: torch.dtype) -> bool:
+    tiles = dtype == torch.bfloat16 and _bf16_products() == _TILES
+    return not tiles and torch.ops.ganengine.best_isa() == _AVX512
 
 
 @functools.cache

@@ -287,9 +287,10 @@ def test_a_picture_of_other_channels_is_named(transposed: bool) -> None:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choose as outside of tests."""
+    """Choose as outside of tests, but on a machine where few channels are nothing special."""
     for name, value in MEASURED.items():
         monkeypatch.setattr(convolution, name, value)
+    monkeypatch.setattr(convolution, "few_kernels_pay", lambda _: False)
 
 
 @pytest.fixture(params=["tiles", "backend"])
@@ -845,5 +846,123 @@ def test_where_products_of_pairs_pay(
     monkeypatch.setattr(convolution, "small_kernels_pay", lambda dtype: dtype == BF16)
     form = convolution.gathering((kernel,) * 2, (1, 1), (kernel // 2,) * 2, torch.empty(batch, channels, side, side))
     weights = channels * channels * kernel * kernel
-    assert form.kernels_pay(batch, weights, BF16) == taken
-    assert not form.kernels_pay(batch, weights, F32)
+    assert form.way(batch, weights, channels, BF16) == ("own" if taken else "backend")
+    assert form.way(batch, weights, channels, F32) == "backend"
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("wide", "narrow", "kernel", "float32", "bfloat16"),
+    [
+        (256, 1, 4, True, True),  # the last layer of a PatchGAN's D
+        (128, 4, 4, True, True),
+        (128, 5, 4, False, False),
+        (16, 3, 7, True, False),  # casts cost more than windows of so few numbers gain
+        (127, 1, 4, True, False),
+        (3, 64, 4, True, False),
+        (2, 64, 4, True, False),
+        (5, 64, 4, False, False),
+        (1, 64, 4, False, False),  # a grey picture on the wide side
+        (1, 1, 3, True, False),
+        (4096, 1, 1, False, True),  # a product of matrices in float32
+    ],
+)
+def test_where_few_channels_pay(
+    wide: int,
+    narrow: int,
+    kernel: int,
+    float32: bool,
+    bfloat16: bool,
+    transposed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(convolution, "kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "small_kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "few_kernels_pay", lambda _: True)
+    taken = narrow if transposed else wide
+    square = ((kernel,) * 2, (1, 1), (0, 0))
+    x = torch.empty(1, taken, 300, 300)
+    form = convolution.scattering(*square, (0, 0), x) if transposed else convolution.gathering(*square, x)
+    for dtype, few in ((F32, float32), (BF16, bfloat16)):
+        assert form.way(1, wide * narrow * kernel * kernel, taken, dtype) == ("float32" if few else "backend")
+    small = convolution.gathering((4, 4), (1, 1), (0, 0), torch.empty(1, 128, 14, 14))  # 121 places, 2,048 weights
+    assert [small.way(batch, 2048, 128, F32) for batch in (1, 2)] == ["backend", "float32"]
+    monkeypatch.setattr(convolution, "few_kernels_pay", lambda _: False)
+    assert form.way(1, wide * narrow * kernel * kernel, taken, F32) == "backend"
+
+
+FEWS = {
+    "one result": (lambda: nn.Conv2d(128, 1, 4, 1, 1), (2, 128, 9, 9), {}),
+    "one result, behind an activation": (lambda: nn.Conv2d(128, 1, 4, 1, 1), (2, 128, 9, 9), {"slope": 0.2}),
+    "three results, reflected": (lambda: nn.Conv2d(48, 3, 7), (1, 48, 12, 12), {"reflect": (3, 3), "slope": 0.0}),
+    "from one channel": (lambda: nn.ConvTranspose2d(1, 128, 4, 2, 1), (2, 1, 9, 9), {}),
+    "with products of patches": (lambda: nn.Conv2d(512, 1, 4), (64, 512, 4, 4), {}),
+}
+
+
+@pytest.mark.skipif(not dispatch.compiled("convolution", "cpu"), reason="no compiled CPU kernels")
+@pytest.mark.parametrize("kept", [F32, BF16], ids=["kept in float32", "kept in bfloat16"])
+@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("name", FEWS)
+def test_few_channels_go_by_kernels_in_float32(
+    name: str, dtype: torch.dtype, kept: torch.dtype, called: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "small_kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "few_kernels_pay", lambda _: True)
+    monkeypatch.setattr(convolution, "FEW_LEAST_PRODUCTS", 0)
+    if kept == BF16 and dtype == F32:
+        pytest.skip("layers kept in bfloat16 compute in it")
+    build, shape, more = FEWS[name]
+    torch.manual_seed(8)
+    theirs = build()
+    ours = copy.deepcopy(theirs).to(kept)
+    theirs.load_state_dict(ours.state_dict())
+    theirs.double()
+    assert adopt(ours) == 1
+    x = drawn(*shape).to(dtype)
+    wide, taken = x.double().requires_grad_(), x.clone().requires_grad_()
+    seen = F.leaky_relu(wide, more["slope"]) if "slope" in more else wide
+    if "reflect" in more:
+        seen = F.pad(seen, (more["reflect"][1],) * 2 + (more["reflect"][0],) * 2, mode="reflect")
+    expected = theirs(seen)
+    grad = torch.randn_like(expected)
+    with torch.autocast("cpu", BF16, enabled=dtype == BF16):
+        made = ours(taken, **more)
+        assert made.dtype == dtype
+        made.backward(grad.to(dtype))
+    expected.backward(grad)
+    assert called[0] == ("convolution_backward" if isinstance(theirs, nn.ConvTranspose2d) else "convolution")
+    pairs = [(made.detach(), expected.detach()), (taken.grad, wide.grad)]
+    pairs += [(own.grad, own_wide.grad) for own, own_wide in zip(ours.parameters(), theirs.parameters(), strict=True)]
+    for found, right in pairs:
+        assert found is not None
+        assert right is not None
+        # In float32 within: what is left are the roundings of the gradient that comes in and of the result.
+        near = 1e-5 if dtype == F32 else 1e-2
+        assert float((found.double() - right).abs().max()) <= near * float(right.abs().max())
+
+
+@pytest.mark.skipif(not dispatch.compiled("convolution", "cpu"), reason="no compiled CPU kernels")
+def test_a_gradient_penalty_through_few_channels(measured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "small_kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "few_kernels_pay", lambda _: True)
+    monkeypatch.setattr(convolution, "FEW_LEAST_PRODUCTS", 0)
+    torch.manual_seed(9)
+    theirs = nn.Sequential(nn.Conv2d(8, 128, 3), nn.Tanh(), nn.Conv2d(128, 1, 4))
+    ours = copy.deepcopy(theirs)
+    adopt(ours)
+    theirs.double()
+    x = drawn(2, 8, 9, 9)
+    found = []
+    for D, seen, cast in ((theirs, x.double(), False), (ours, x.clone(), True)):
+        seen.requires_grad_()
+        with torch.autocast("cpu", BF16, enabled=cast):
+            y = D(seen).sum()
+            (slope,) = torch.autograd.grad(y, seen, create_graph=True)
+            slope.float().square().sum().backward() if cast else slope.square().sum().backward()
+        found.append([p.grad.double() for p in D.parameters() if p.grad is not None])
+    assert len(found[0]) == len(found[1]) > 0
+    for exact, mine in zip(*found, strict=True):
+        assert float((mine - exact).abs().max()) <= 0.05 * float(exact.abs().max())

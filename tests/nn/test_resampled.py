@@ -163,6 +163,7 @@ def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "tiles" and not any(pay(torch.bfloat16) for pay in own):
         pytest.skip("this machine has neither AMX nor AVX512_BF16, or the kernels are not compiled")
     monkeypatch.setattr(convolution, "small_kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "few_kernels_pay", lambda _: False)
     for module in (convolution, resampled):
         monkeypatch.setattr(module, "kernels_pay", lambda dtype: dtype == torch.bfloat16 and request.param == "tiles")
     return str(request.param)

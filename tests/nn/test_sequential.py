@@ -260,6 +260,7 @@ def test_the_same_where_there_are_no_tiles(name: str, monkeypatch: pytest.Monkey
     adopt(ours)
     monkeypatch.setattr(convolution, "kernels_pay", lambda _: False)
     monkeypatch.setattr(convolution, "small_kernels_pay", lambda _: False)
+    monkeypatch.setattr(convolution, "few_kernels_pay", lambda _: False)
     x = features(2, 16, 10, 12)
     assert_rounded_alike(after_a_pass(ours, x), after_a_pass(theirs, x))
     ours, theirs, x = ours.double(), theirs.double(), x.double()

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ganengine.config import Settings
 from ganengine.losses.penalties import r1_penalty
-from ganengine.nn import Dropout, InstanceNorm2d
+from ganengine.nn import Dropout, InstanceNorm2d, convolution, resampled
+from ganengine.ops.dispatch import compiled
 from ganengine.plugins import registry
 from ganengine.step import Step
 from ganengine.testing import Synthetic, synthetic_spec
@@ -47,7 +48,17 @@ def played(subject: Subject, rounds: int, *, again: bool) -> Iterator[Trainer]:
         yield trainer
 
 
-def test_computing_activations_again_changes_no_bit(subject: Subject) -> None:
+@pytest.mark.parametrize("kernels", ["as measured", "own"])
+def test_computing_activations_again_changes_no_bit(
+    subject: Subject, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own: float32 convolutions by our own kernels, which take along what stands in front of them."""
+    if kernels == "own":
+        if not compiled("convolution", "cpu"):
+            pytest.skip("no compiled CPU kernels")
+        for module in (convolution, resampled):
+            monkeypatch.setattr(module, "kernels_pay", lambda dtype: dtype == torch.float32)
+        monkeypatch.setattr(convolution, "LEAST_PRODUCTS", {torch.float32: 0})
     with played(subject, 2, again=False) as plain, played(subject, 2, again=True) as again:
         assert sum(plain.players.blocks.values()) == 0
         assert sum(again.players.blocks.values()) > 0
