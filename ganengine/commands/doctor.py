@@ -152,7 +152,7 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     from ganengine.allocator import keep_freed_memory
     from ganengine.config import RunOptions
     from ganengine.hardware import bfloat16_unit, choose_device
-    from ganengine.ops.convolution import kernels_pay
+    from ganengine.ops.convolution import few_kernels_pay, kernels_pay, small_kernels_pay
     from ganengine.optimizers import FUSED
     from ganengine.spinning import SPINS, wait_briefly
 
@@ -167,14 +167,20 @@ def fast_paths() -> dict[str, dict[str, Any]]:
     else:
         kernels = "compiled for CUDA"
     unit = bfloat16_unit(device)
-    kinds = {torch.bfloat16: "products of tiles, in bfloat16", torch.float32: "with AVX2, in float32"}
-    own = [what for dtype, what in kinds.items() if device.type == "cpu" and kernels_pay(dtype)]
+    few = few_kernels_pay(torch.float32) and not kernels_pay(torch.float32)
+    kinds = {
+        "products of tiles, in bfloat16": kernels_pay(torch.bfloat16),
+        "products of pairs for small layers, in bfloat16": small_kernels_pay(torch.bfloat16),
+        "with AVX2, in float32": kernels_pay(torch.float32),
+        "for few channels, in float32": few,
+    }
+    own = [what for what, pays in kinds.items() if device.type == "cpu" and pays]
     allocator, waits = keep_freed_memory(), wait_briefly()
     paths = {
         "fused ops": (compiled, kernels),
         "own convolutions": (
             bool(own),
-            " and ".join(own) or "torch's: for want of kernels, or as fast here",
+            "; ".join(own) or "torch's: for want of kernels, or as fast here",
         ),
         "bfloat16": (bool(unit), unit or "nothing multiplies it faster than float32 here"),
         "channels-last": (RunOptions().channels_last != "off", "memory format of pictures and convolutions"),
