@@ -241,6 +241,24 @@ GANENGINE_INLINE void store(T* p, Vector<Accumulator<T>> v, int64_t count) {
 #endif
 }
 
+// A vector, or its first `count` lanes where it is not whole.
+template <bool kWhole, typename T>
+GANENGINE_INLINE Vector<Accumulator<T>> take(const T* from, int64_t count) {
+  if constexpr (kWhole) {
+    return load(from);
+  } else {
+    return load(from, count);
+  }
+}
+template <bool kWhole, typename T>
+GANENGINE_INLINE void put(T* to, Vector<Accumulator<T>> v, int64_t count) {
+  if constexpr (kWhole) {
+    store(to, v);
+  } else {
+    store(to, v, count);
+  }
+}
+
 // As many numbers as there are doubles in a vector.
 GANENGINE_INLINE Vector<double> load_double(const float* p) {
   typedef float Narrow __attribute__((vector_size(GANENGINE_VECTOR_BYTES / 2)));

@@ -12,7 +12,7 @@ GANENGINE_INLINE void sum_rows(const T* x, int64_t rows, int64_t step, A* to, in
   const auto add = [&](int64_t row, int which) {
     for (int v = 0; v < kVectors; ++v) {
       const T* from = x + row * step + v * kLanes<A>;
-      sums[which][v] += kWhole ? load(from) : load(from, count);
+      sums[which][v] += take<kWhole>(from, count);
     }
   };
   int64_t row = 0;
@@ -22,11 +22,7 @@ GANENGINE_INLINE void sum_rows(const T* x, int64_t rows, int64_t step, A* to, in
   for (; row < rows; ++row) add(row, 0);
   for (int v = 0; v < kVectors; ++v) {
     for (int k = 1; k < kAtOnce; ++k) sums[0][v] += sums[k][v];
-    if constexpr (kWhole) {
-      store(to + v * kLanes<A>, sums[0][v]);
-    } else {
-      store(to + v * kLanes<A>, sums[0][v], count);
-    }
+    put<kWhole>(to + v * kLanes<A>, sums[0][v], count);
   }
 }
 

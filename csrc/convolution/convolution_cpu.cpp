@@ -14,12 +14,10 @@
 #include "convolution/convolution.h"
 #include "convolution/convolution_tasks.h"
 
-// What a form of the kernels is made of: AMX, AVX-512 (around products by either), or its products of pairs.
+// The kernels once for each kind of products, numbered as in Bf16Products; AVX-512 stands around 1 and 2.
 #if GANENGINE_AMX
 #define GANENGINE_TILES amx
-#define GANENGINE_TILES_AMX 1
-#define GANENGINE_TILES_DOTS 0
-#define GANENGINE_TILES_AVX512 1
+#define GANENGINE_TILES_PRODUCTS 2
 #ifdef __clang__
 #pragma clang attribute push(                                                                                 \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16"))), \
@@ -35,16 +33,12 @@
 #pragma GCC pop_options
 #endif
 #undef GANENGINE_TILES
-#undef GANENGINE_TILES_AMX
-#undef GANENGINE_TILES_DOTS
-#undef GANENGINE_TILES_AVX512
+#undef GANENGINE_TILES_PRODUCTS
 #endif
 
 #if GANENGINE_X86
 #define GANENGINE_TILES dots
-#define GANENGINE_TILES_AMX 0
-#define GANENGINE_TILES_DOTS 1
-#define GANENGINE_TILES_AVX512 1
+#define GANENGINE_TILES_PRODUCTS 1
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), \
                              apply_to = function)
@@ -59,15 +53,11 @@
 #pragma GCC pop_options
 #endif
 #undef GANENGINE_TILES
-#undef GANENGINE_TILES_AMX
-#undef GANENGINE_TILES_DOTS
-#undef GANENGINE_TILES_AVX512
+#undef GANENGINE_TILES_PRODUCTS
 #endif
 
 #define GANENGINE_TILES portable
-#define GANENGINE_TILES_AMX 0
-#define GANENGINE_TILES_DOTS 0
-#define GANENGINE_TILES_AVX512 0
+#define GANENGINE_TILES_PRODUCTS 0
 #include "convolution/convolution_cpu_kernels.h"
 
 #if GANENGINE_AMX

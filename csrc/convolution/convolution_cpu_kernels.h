@@ -6,7 +6,7 @@ namespace ganengine::convolution::GANENGINE_TILES {
 
 // ---- tiles: 0 to 3 hold sums [16][16] float, 4 and 5 rows [16][32], 6 and 7 columns [16 pairs][16][2]
 
-#if GANENGINE_TILES_AMX
+#if GANENGINE_TILES_PRODUCTS == 2
 
 // All eight tiles of 16 rows of 64 bytes, by palette 1.
 struct Config {
@@ -33,7 +33,7 @@ struct Tiles {
 #define TILE_STORE(t, to, bytes) _tile_stored(t, to, bytes)
 #define TILE_DOT(c, a, b) _tile_dpbf16ps(c, a, b)
 
-#elif GANENGINE_TILES_DOTS
+#elif GANENGINE_TILES_PRODUCTS == 1
 
 struct Tiles {};
 
@@ -102,7 +102,7 @@ inline void tile_dot(int c, int a, int b) {
 
 // ---- 16-bit numbers in other orders
 
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
 
 inline __m512 load_floats(const float* from, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, from); }
 inline __m512 load_floats(const uint16_t* from, __mmask16 mask) {
@@ -164,7 +164,7 @@ inline uint16_t rounded(uint16_t bits) { return bits; }
 // One tile of weights: 16 pairs of numbers for each of `count` outputs, `step` apart.
 template <typename T>
 void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t count, uint16_t* tile) {
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
   if (step == 1) {
     const __mmask16 mask = first(count);
     for (int64_t pair = 0; pair < kTile; ++pair) {
@@ -200,7 +200,7 @@ void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t 
   for (int64_t e = 0; e < kChunk; ++e) {
     for (int64_t i = 0; i < kTile; ++i) {
       const bool there = elements[e] >= 0 && i < count;
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
       uint16_t bits = 0;
       if (there) {
         const __m256i found = rounded(load_floats(weights + elements[e] + i * step, 1));
@@ -215,7 +215,7 @@ void pack_tile(const T* weights, const int64_t* elements, int64_t step, int64_t 
 }
 
 // Numbers times the slope of an activation; slope 0 makes all of them 0, infinity and NaN too.
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
 inline __m512 sloped(__m512 v, __mmask16 which, float slope) {
   if (slope == 0) return _mm512_mask_mov_ps(v, which, __m512{});
   return _mm512_mask_mul_ps(v, which, v, _mm512_set1_ps(slope));
@@ -226,7 +226,7 @@ inline float sloped(float v, float slope) { return slope == 0 ? 0.0f : v * slope
 
 // Numbers as an activation leaves them: those at 0 or below times `slope`.
 inline void activate(uint16_t* numbers, int64_t count, float slope) {
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
   for (int64_t i = 0; i < count; i += 16) {
     const __mmask16 mask = first(count - i);
     const __m512 v = load_floats(numbers + i, mask);
@@ -246,7 +246,7 @@ inline void activate(uint16_t* numbers, int64_t count, float slope) {
 template <int kColumns>
 void multiply(const uint16_t* above, const uint16_t* below, int64_t bytes, const int64_t* offsets, int64_t chunks,
               const uint16_t* weights, float* sums) {
-#if GANENGINE_TILES_DOTS
+#if GANENGINE_TILES_PRODUCTS == 1
   constexpr int kRows = rows_beside(kColumns);
   for (const uint16_t* tile : {above, below}) {
     for (int64_t row = 0; row < kTile; row += kRows, sums += kRows * kColumns * kTile) {
@@ -296,7 +296,7 @@ template <int kColumns>
 void write(const float* sums, const float* bias, int64_t count, int64_t positions, uint16_t* to, const uint16_t* gate,
            float slope, int64_t step) {
   constexpr int64_t kRow = kColumns * kTile;
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
   const __mmask16 low = first(count), high = first(std::max<int64_t>(count - kTile, 0));
   const __m512 shift = bias != nullptr ? _mm512_loadu_ps(bias) : __m512{};
   const __m512 second = bias != nullptr && kColumns == 2 ? _mm512_loadu_ps(bias + kTile) : __m512{};
@@ -419,7 +419,7 @@ inline void correlate(const Field& field, const Correlation& by, const uint16_t*
 // From positions [count][channels] to [16 channels][count], of which rows are `row` numbers long.
 inline void to_rows(const uint16_t* field, int64_t channels, int64_t count, uint16_t* rows, int64_t row) {
   for (int64_t q = 0; q < count; q += kChunk, field += kChunk * channels) {
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
     __m512i pairs[kTile];
     for (int64_t pair = 0; pair < kTile; ++pair) {
       const uint16_t* at = field + 2 * pair * channels;
@@ -439,7 +439,7 @@ inline void to_rows(const uint16_t* field, int64_t channels, int64_t count, uint
 // From positions [count][channels] to tiles of 16 pairs of positions and 16 channels.
 inline void to_pairs(const uint16_t* field, int64_t channels, int64_t count, uint16_t* pairs) {
   for (int64_t q = 0; q < count; q += 2, field += 2 * channels, pairs += kChunk) {
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
     const __m256i here = _mm256_loadu_si256((const __m256i*)field);
     _mm512_storeu_si512(pairs, in_turn(here, _mm256_loadu_si256((const __m256i*)(field + channels))));
 #else
@@ -453,7 +453,7 @@ template <int kRows, int kColumns>
 void accumulate(const uint16_t* rows, int64_t bytes, const int64_t* offsets, const uint16_t* pairs, int64_t next,
                 int64_t steps, bool begin, float* sums) {
   constexpr int64_t kOne = kTile * kTile;
-#if GANENGINE_TILES_DOTS
+#if GANENGINE_TILES_PRODUCTS == 1
   constexpr int kHeld = rows_beside(kColumns);
   for (int64_t row = 0; row < kRows * kTile; row += kHeld) {
     float* const at = sums + row / kTile * kColumns * kOne + row % kTile * kTile;
@@ -504,7 +504,7 @@ void accumulate(const uint16_t* rows, int64_t bytes, const int64_t* offsets, con
 
 // A tile of sums [wide][narrow] into the weight, of which narrow channels are `step` apart.
 inline void put(const float* sums, int64_t wide, int64_t narrow, float* weight, int64_t step) {
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
   __m512i rows[kTile];
   for (int64_t i = 0; i < kTile; ++i) rows[i] = _mm512_loadu_si512(sums + i * kTile);
   transpose(rows);
@@ -566,7 +566,7 @@ inline void put_cells(const Problem& p, const WeightCells& cells, int64_t begin,
 
 // Pixels that lie `step` numbers apart, one behind the other.
 inline void copy_pixels(const uint16_t* from, int64_t step, int64_t channels, int64_t count, uint16_t* to) {
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
   const int64_t whole = channels / kChunk * kChunk;
   const __mmask32 rest = static_cast<__mmask32>((uint64_t{1} << (channels - whole)) - 1);
   for (int64_t i = 0; i < count; ++i, from += step, to += channels) {
@@ -580,7 +580,7 @@ inline void copy_pixels(const uint16_t* from, int64_t step, int64_t channels, in
 
 // The sum of some pixels.
 inline void add_pixels(const uint16_t* const* pixels, int64_t count, int64_t channels, uint16_t* to) {
-#if GANENGINE_TILES_AVX512
+#if GANENGINE_TILES_PRODUCTS > 0
   for (int64_t c = 0; c < channels; c += kTile) {
     const __mmask16 mask = first(channels - c);
     __m512 sum = load_floats(pixels[0] + c, mask);

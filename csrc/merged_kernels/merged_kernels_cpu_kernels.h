@@ -35,15 +35,6 @@ struct Gather {
   }
 };
 
-template <bool kWhole, typename A>
-GANENGINE_INLINE void put(A* to, Vector<A> values, int64_t count) {
-  if constexpr (kWhole) {
-    store(to, values);
-  } else {
-    store(to, values, count);
-  }
-}
-
 // One vector (its first `count` lanes) of each plane. kTurned: the window made is turned by half a circle.
 template <typename Way, bool kTurned, bool kWhole, typename A, int64_t... kAt>
 GANENGINE_INLINE void sum_vectors(const A* from, int64_t from_step, A* to, int64_t to_step, A factor, int64_t count,

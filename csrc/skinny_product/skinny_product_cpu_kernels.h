@@ -7,23 +7,6 @@ using namespace simd::GANENGINE_ISA;
 // AVX-512 has twice the registers of the others.
 constexpr bool kMany = GANENGINE_VECTOR_BYTES == 64;
 
-template <typename A, bool kWhole>
-GANENGINE_INLINE Vector<A> taken(const A* from, int64_t count) {
-  if constexpr (kWhole) {
-    return load(from);
-  } else {
-    return load(from, count);
-  }
-}
-template <typename A, bool kWhole>
-GANENGINE_INLINE void put(A* to, Vector<A> v, int64_t count) {
-  if constexpr (kWhole) {
-    store(to, v);
-  } else {
-    store(to, v, count);
-  }
-}
-
 template <typename A>
 struct Kernels {
   static constexpr int64_t kStep = kLanes<A>;
@@ -41,9 +24,9 @@ struct Kernels {
       Vector<A> sums[kRows][kOutputs] = {};
       const auto add = [&](int64_t k, auto whole) {
         Vector<A> w[kOutputs];
-        for (int n = 0; n < kOutputs; ++n) w[n] = taken<A, whole>(weight + n * inputs + k, end - k);
+        for (int n = 0; n < kOutputs; ++n) w[n] = take<whole>(weight + n * inputs + k, end - k);
         for (int m = 0; m < kRows; ++m) {
-          const Vector<A> x = taken<A, whole>(rows + m * inputs + k, end - k);
+          const Vector<A> x = take<whole>(rows + m * inputs + k, end - k);
           for (int n = 0; n < kOutputs; ++n) sums[m][n] = fma(x, w[n], sums[m][n]);
         }
       };
@@ -90,7 +73,7 @@ struct Kernels {
     }
     const auto add = [&](int64_t k, auto whole) {
       Vector<A> w[kOutputs];
-      for (int n = 0; n < kOutputs; ++n) w[n] = taken<A, whole>(weight + n * inputs + k, columns - k);
+      for (int n = 0; n < kOutputs; ++n) w[n] = take<whole>(weight + n * inputs + k, columns - k);
       for (int m = 0; m < kRows; ++m) {
         Vector<A> sum = load(sums + m * run + k);
         for (int n = 0; n < kOutputs; ++n) sum = fma(scale[m][n], w[n], sum);
@@ -147,14 +130,14 @@ struct Kernels {
     Vector<A> sums[kOutputs][kVectors] = {};
     for (int64_t m = 0; m < count; ++m) {
       Vector<A> x[kVectors];
-      for (int v = 0; v < kVectors; ++v) x[v] = taken<A, kWhole>(rows + m * inputs + v * kStep, left);
+      for (int v = 0; v < kVectors; ++v) x[v] = take<kWhole>(rows + m * inputs + v * kStep, left);
       for (int n = 0; n < kOutputs; ++n) {
         const Vector<A> scale = splat(grad[m * outputs + n]);
         for (int v = 0; v < kVectors; ++v) sums[n][v] = fma(scale, x[v], sums[n][v]);
       }
     }
     for (int n = 0; n < kOutputs; ++n) {
-      for (int v = 0; v < kVectors; ++v) put<A, kWhole>(to + n * inputs + v * kStep, sums[n][v], left);
+      for (int v = 0; v < kVectors; ++v) put<kWhole>(to + n * inputs + v * kStep, sums[n][v], left);
     }
   }
 

@@ -2,9 +2,9 @@
 
 With rows x [M, K], a weight W [N, K], and M of some dozen at most:
 
-    skinny_product         y[m, n] = sum over k of x[m, k] W[n, k]
+    skinny_product            y[m, n] = sum over k of x[m, k] W[n, k]
     skinny_product_backward   x[m, k] = sum over n of y[m, n] W[n, k]
-    skinny_product_weights  W[n, k] = sum over m of y[m, n] x[m, k]
+    skinny_product_weights    W[n, k] = sum over m of y[m, n] x[m, k]
 
 Each is linear in both of its matrices, and its gradients are the two others. Libraries of matrix products pack their
 operands first, and here that takes as long as the product.

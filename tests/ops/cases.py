@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +16,20 @@ from ganengine import ops
 from ganengine.ops.counter import keep_mask
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+ISAS = ("baseline", "avx2", "avx512")
+"""As `set_isa` counts instruction sets."""
+
+
+@contextmanager
+def computing(isa: str) -> Iterator[None]:
+    """Have the CPU kernels use an instruction set."""
+    wanted = ISAS.index(isa)
+    try:
+        if torch.ops.ganengine.set_isa(wanted) != wanted:
+            pytest.skip(f"this machine has no {isa}")
+        yield
+    finally:
+        torch.ops.ganengine.set_isa(2)
 
 
 def lay_out(x: Tensor, layout: str) -> Tensor:

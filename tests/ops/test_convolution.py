@@ -962,7 +962,7 @@ def test_a_closed_gate_lets_nothing_through() -> None:
 
 
 @needs_kernel
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", OF_FLOAT32)
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 @pytest.mark.parametrize(("wide", "narrow"), [(1, 32), (3, 48), (3, 20), (20, 3)])
 def test_a_weight_gradient_in_float32_has_the_same_bits_behind_an_activation(
@@ -973,13 +973,8 @@ def test_a_weight_gradient_in_float32_has_the_same_bits_behind_an_activation(
     x = torch.randn(2, wide, 9, 9, generator=draw).contiguous(memory_format=torch.channels_last)
     y = torch.randn(2, narrow, 5, 5, generator=draw).contiguous(memory_format=torch.channels_last)
     form = ((2, 2), (1, 1), (3, 3), False)
-    wanted = ("baseline", "avx2", "avx512").index(isa)
-    try:
-        if torch.ops.ganengine.set_isa(wanted) != wanted:
-            pytest.skip(f"this machine has no {isa}")
-        behind = torch.ops.ganengine.convolution_weights(x, y, *form, 1.0, slope)
-        assert torch.equal(behind, torch.ops.ganengine.convolution_weights(x, F.leaky_relu(y, slope), *form, 1.0, 1.0))
-        behind = torch.ops.ganengine.convolution_weights(x, y, *form, slope, 1.0)
-        assert torch.equal(behind, torch.ops.ganengine.convolution_weights(F.leaky_relu(x, slope), y, *form, 1.0, 1.0))
-    finally:
-        torch.ops.ganengine.set_isa(2)
+    with computing(isa):
+        behind = RAW.convolution_weights(x, y, *form, 1.0, slope)
+        assert torch.equal(behind, RAW.convolution_weights(x, F.leaky_relu(y, slope), *form, 1.0, 1.0))
+        behind = RAW.convolution_weights(x, y, *form, slope, 1.0)
+        assert torch.equal(behind, RAW.convolution_weights(F.leaky_relu(x, slope), y, *form, 1.0, 1.0))

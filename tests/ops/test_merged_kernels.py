@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -19,11 +18,9 @@ from ganengine.errors import UserError
 from ganengine.ops import dispatch, merged_kernels
 from ganengine.ops.merged_kernels import BACKWARD, FORWARD, reference, reference_backward
 
-from .cases import lay_out
+from .cases import ISAS, computing, lay_out
 
-RAW = torch.ops.ganengine
 F32, F64 = torch.float32, torch.float64
-ISAS = ["baseline", "avx2", "avx512"]
 WAYS = pytest.mark.parametrize("repeats", [False, True], ids=["means", "repeats"])
 
 needs_kernel = pytest.mark.skipif(not dispatch.compiled("merged_kernels", "cpu"), reason="no compiled CPU kernels")
@@ -121,18 +118,6 @@ CASES = (
 
 def named(case: Case) -> str:
     return case.id
-
-
-@contextmanager
-def computing(isa: str) -> Iterator[None]:
-    """Have the kernels use an instruction set."""
-    wanted = ISAS.index(isa)
-    try:
-        if RAW.set_isa(wanted) != wanted:
-            pytest.skip(f"this machine has no {isa}")
-        yield
-    finally:
-        RAW.set_isa(2)
 
 
 Ops = tuple[Callable[..., Tensor], Callable[..., Tensor]]

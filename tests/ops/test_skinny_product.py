@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -17,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganengine.ops import dispatch, skinny_product, skinny_product_backward, skinny_product_weights
 from ganengine.ops.skinny_product import BACKWARD, FORWARD, WEIGHTS, reference, reference_backward, reference_weights
 
-RAW = torch.ops.ganengine
+from .cases import ISAS, computing
+
 F32, F64 = torch.float32, torch.float64
-ISAS = ["baseline", "avx2", "avx512"]
 
 needs_kernel = pytest.mark.skipif(not dispatch.compiled("skinny_product", "cpu"), reason="no compiled CPU kernels")
 
@@ -63,18 +62,6 @@ def exact(x: Tensor, w: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def all_three(ops: Ops, x: Tensor, w: Tensor, y: Tensor) -> list[Tensor]:
     return [ops[0](x, w), ops[1](y, w), ops[2](x, y)]
-
-
-@contextmanager
-def computing(isa: str) -> Iterator[None]:
-    """Have the kernels use an instruction set."""
-    wanted = ISAS.index(isa)
-    try:
-        if RAW.set_isa(wanted) != wanted:
-            pytest.skip(f"this machine has no {isa}")
-        yield
-    finally:
-        RAW.set_isa(2)
 
 
 @pytest.fixture(params=[*(pytest.param(isa, marks=needs_kernel) for isa in ISAS), "reference"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +26,10 @@ from ganengine.ops.spectral_norm import (
     reference_next,
 )
 
-from .cases import lay_out
+from .cases import ISAS, computing, lay_out
 
-RAW = torch.ops.ganengine
 F32, F64 = torch.float32, torch.float64
 EPS = 1e-12
-ISAS = ["baseline", "avx2", "avx512"]
 TOLERANCE = {F32: 4e-6, F64: 1e-13}
 """Of the largest value. A sum of n summands of either sign loses about 2^-24 (2^-53) of its size at each of the steps
 that one lane takes, and the norms, sigma and the gradient's pull follow one another. The table shows 4e-7 and 7e-16."""
@@ -148,18 +145,6 @@ def assert_close(name: str, found: Tensor, expected: Tensor, dtype: torch.dtype,
     assert found.dtype == dtype
     error = float((found.detach().double() - expected).abs().max()) / max(float(expected.abs().max()), least)
     assert error <= TOLERANCE[dtype], f"{name}: {error:.3g}"
-
-
-@contextmanager
-def computing(isa: str) -> Iterator[None]:
-    """Have the kernels use an instruction set."""
-    wanted = ISAS.index(isa)
-    try:
-        if RAW.set_isa(wanted) != wanted:
-            pytest.skip(f"this machine has no {isa}")
-        yield
-    finally:
-        RAW.set_isa(2)
 
 
 Ops = tuple[Callable[..., Tensor], Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor]]]
